@@ -1,0 +1,86 @@
+"""The error hierarchy: every message says what, where, why, and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CompileError",
+    "DTypeError",
+    "DeviceUnavailableError",
+    "FileFormatError",
+    "GradientError",
+    "GraphcError",
+    "GuardError",
+    "NonFiniteError",
+    "ParameterError",
+    "ShapeError",
+    "TraceError",
+    "VerifyError",
+]
+
+
+class GraphcError(Exception):
+    """Base of all errors that graphc raises on purpose.
+
+    ``message`` is the first line; ``where`` lines, ``notes`` and ``hint`` are printed below it, aligned.
+    """
+
+    def __init__(self, message: str, *, where: str | tuple[str, ...] = (), notes: str | tuple[str, ...] = (), hint: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.where: tuple[str, ...] = (where,) if isinstance(where, str) and where else tuple(where)
+        self.notes: tuple[str, ...] = (notes,) if isinstance(notes, str) and notes else tuple(notes)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        lines += [f"  {w}" for w in self.where]
+        lines += [f"  note  {n}" for n in self.notes]
+        if self.hint:
+            lines.append(f"  hint  {self.hint}")
+        return "\n".join(lines)
+
+
+class ShapeError(GraphcError, ValueError):
+    """Shapes, ranks or axes that do not fit."""
+
+
+class DTypeError(GraphcError, TypeError):
+    """A dtype that an operation or argument does not take."""
+
+
+class TraceError(GraphcError):
+    """A model or function that cannot be turned into a graph."""
+
+
+class GradientError(GraphcError):
+    """No gradient along a path that was asked for."""
+
+
+class VerifyError(GraphcError):
+    """A graph that breaks an invariant: a defect of a pass, not of the user's model."""
+
+
+class CompileError(GraphcError):
+    """A backend could not turn a graph into a program."""
+
+
+class GuardError(GraphcError, ValueError):
+    """Sizes at call time that contradict what the graph was built for."""
+
+
+class ParameterError(GraphcError, KeyError):
+    """Parameter names or shapes that do not match the model."""
+
+    __str__ = GraphcError.__str__
+
+
+class FileFormatError(GraphcError, ValueError):
+    """A file that is damaged, foreign or from an unknown version."""
+
+
+class DeviceUnavailableError(GraphcError, RuntimeError):
+    """The chosen target cannot run here."""
+
+
+class NonFiniteError(GraphcError, ArithmeticError):
+    """A loss became NaN or infinite; nothing was written."""

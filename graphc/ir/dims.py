@@ -1,0 +1,343 @@
+"""Sizes and indices: integer polynomials with floor-division atoms.
+
+One algebra serves three uses: the sizes of named dimensions (``N * 3 + 1``), the index maps of the loop IR
+(``(i0 * 12 + i1) // 4``) and the address arithmetic of the printers. A static value is a plain ``int``; anything else is
+an :class:`Expr` in canonical form, so two equal polynomials are one object and ``==`` on them is a legality test.
+
+>>> n = sym("N")
+>>> (n + 1) * 2 - n
+N + 2
+>>> (n * 6 + 3) // 6
+N
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Union
+
+from ..errors import ShapeError
+
+__all__ = ["Expr", "FloorDiv", "Size", "Sym", "cdiv", "evaluate", "floordiv", "prod", "substitute", "sym", "symbols"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sym:
+    """A named unknown: a dimension (``N``), a loop axis (``i0``) or the trip counter of a scan."""
+
+    name: str
+
+    @property
+    def sort_key(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class FloorDiv:
+    """``num // den``, where the polynomial division does not come out even."""
+
+    num: Size
+    den: Size
+
+    @property
+    def sort_key(self) -> str:
+        return f"({self.num})//({self.den})"
+
+    def __str__(self) -> str:
+        return f"({self.num})//({self.den})" if isinstance(self.den, Expr) else f"({self.num})//{self.den}"
+
+
+Atom = Any  # Sym, FloorDiv, or another hashable with ``sort_key`` (loops.scalar puts loaded values here)
+Monomial = tuple[tuple[Atom, int], ...]
+Size = Union[int, "Expr"]
+
+_interned: weakref.WeakValueDictionary[tuple[tuple[Monomial, int], ...], Expr] = weakref.WeakValueDictionary()
+
+
+class Expr:
+    """A canonical integer polynomial; build it with :func:`sym` and the operators ``+ - * // %``.
+
+    Comparison with ``==`` is identity of canonical forms: it answers "provably equal", not "may be equal".
+    """
+
+    __slots__ = ("__weakref__", "terms")
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __add__(self, other: Size) -> Size:
+        return _from_terms([*self.terms, *_terms(other)])
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Size:
+        return _from_terms([(m, -c) for m, c in self.terms])
+
+    def __sub__(self, other: Size) -> Size:
+        return self + (-other)
+
+    def __rsub__(self, other: Size) -> Size:
+        return (-self) + other
+
+    def __mul__(self, other: Size) -> Size:
+        return _from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Size) -> Size:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: Size) -> Size:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Size) -> Size:
+        return self - floordiv(self, other) * other
+
+    def __bool__(self) -> bool:
+        raise ShapeError(f"the size {self} is not known when the graph is built", hint="compare sizes with ==, or pass an int")
+
+    def __repr__(self) -> str:
+        out = ""
+        for mono, coef in self.terms:
+            body = "*".join(str(a) if p == 1 else f"{a}^{p}" for a, p in mono)
+            sign = "-" if coef < 0 else "+"
+            text = body if abs(coef) == 1 and body else (f"{abs(coef)}*{body}" if body else str(abs(coef)))
+            out += (f" {sign} " if out else ("-" if sign == "-" else "")) + text
+        return out
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[Callable[..., Size], tuple[Any]]:
+        return _from_terms, (list(self.terms),)
+
+
+def sym(name: str) -> Expr:
+    """The polynomial that is just the unknown ``name``."""
+    result = atom(Sym(name))
+    assert isinstance(result, Expr)
+    return result
+
+
+def atom(value: Atom) -> Size:
+    """The polynomial that is just ``value``."""
+    return _from_terms([(((value, 1),), 1)])
+
+
+def _terms(x: Size) -> Iterable[tuple[Monomial, int]]:
+    if isinstance(x, Expr):
+        return x.terms
+    return (((), int(x)),) if x else ()
+
+
+def _times(a: Monomial, b: Monomial) -> Monomial:
+    if not a or not b:
+        return a or b
+    powers: dict[Atom, int] = dict(a)
+    for base, p in b:
+        powers[base] = powers.get(base, 0) + p
+    return tuple(sorted(powers.items(), key=lambda kv: kv[0].sort_key))
+
+
+def _mono_key(mono: Monomial) -> tuple[int, tuple[str, ...]]:
+    # constants last, then higher degrees first, then by name: the order people write polynomials in
+    return (-sum(p for _, p in mono), tuple(a.sort_key for a, _ in mono))
+
+
+def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> Size:
+    acc: dict[Monomial, int] = {}
+    for mono, coef in terms:
+        acc[mono] = acc.get(mono, 0) + coef
+    kept = [(m, c) for m, c in acc.items() if c]
+    if not kept:
+        return 0
+    if len(kept) == 1 and not kept[0][0]:
+        return kept[0][1]
+    key = tuple(sorted(kept, key=lambda t: _mono_key(t[0])))
+    found = _interned.get(key)
+    if found is None:
+        found = object.__new__(Expr)
+        found.terms = key
+        _interned[key] = found
+    return found
+
+
+def _divide_monomial(mono: Monomial, by: Monomial) -> Monomial | None:
+    powers = dict(mono)
+    for base, p in by:
+        left = powers.get(base, 0) - p
+        if left < 0:
+            return None
+        powers[base] = left
+        if not left:
+            del powers[base]
+    return tuple(sorted(powers.items(), key=lambda kv: kv[0].sort_key))
+
+
+def floordiv(num: Size, den: Size, ranges: Mapping[str, Size] | None = None) -> Size:
+    """``num // den``, simplified as far as can be proven.
+
+    ``ranges`` gives the exclusive upper bound of each axis symbol (all are >= 0); with it ``(i*12 + j) // 12`` becomes ``i``
+    when ``j < 12``. Terms that ``den`` divides leave the quotient exactly, also for symbolic ``den`` (``(i*C + j) // C``).
+    """
+    if isinstance(num, int) and isinstance(den, int):
+        return num // den if den else 0
+    if den == 1:
+        return num
+    if num == 0:
+        return 0
+    whole: list[tuple[Monomial, int]] = []
+    rest: list[tuple[Monomial, int]] = []
+    den_terms = list(_terms(den))
+    if len(den_terms) == 1:
+        (dm, dc), = den_terms
+        for mono, coef in _terms(num):
+            q = _divide_monomial(mono, dm)
+            if q is not None and dc and coef % dc == 0:
+                whole.append((q, coef // dc))
+            else:
+                rest.append((mono, coef))
+    elif num == den:
+        return 1
+    else:
+        rest = list(_terms(num))
+    remainder = _from_terms(rest)
+    if isinstance(den, int) and isinstance(remainder, Expr):
+        # 6*i + 13 over 6: the constant's whole part leaves as well
+        const = dict(remainder.terms).get((), 0)
+        whole.append(((), const // den))
+        remainder = remainder - (const // den) * den
+    head = _from_terms(whole)
+    if isinstance(remainder, int) and isinstance(den, int):
+        return head + remainder // den
+    bounds = ranges or {}
+    if _nonnegative(lower(remainder, bounds)) and _nonnegative(den - 1 - upper(remainder, bounds)):
+        return head
+    return head + atom(FloorDiv(remainder, den))
+
+
+def cdiv(num: Size, den: Size) -> Size:
+    """``num / den`` rounded up."""
+    return floordiv(num + den - 1, den)
+
+
+def _nonnegative(x: Size) -> bool:
+    """True where ``x >= 0`` follows from every symbol being >= 0 (a sufficient test)."""
+    return x >= 0 if isinstance(x, int) else all(c >= 0 for _, c in x.terms)
+
+
+def _bound(x: Size, ranges: Mapping[str, Size], high: bool) -> Size:
+    if isinstance(x, int):
+        return x
+    total: Size = 0
+    for mono, coef in x.terms:
+        use_high = high == (coef > 0)
+        value: Size = coef
+        for base, p in mono:
+            if isinstance(base, Sym) and base.name in ranges:
+                edge: Size = ranges[base.name] - 1 if use_high else 0
+            elif isinstance(base, FloorDiv):
+                if use_high:
+                    edge = floordiv(_bound(base.num, ranges, True), base.den)
+                else:
+                    edge = 0
+            else:
+                edge = atom(base)
+            for _ in range(p):
+                value = value * edge
+        total = total + value
+    return total
+
+
+def upper(x: Size, ranges: Mapping[str, Size]) -> Size:
+    """An inclusive upper bound of ``x`` when every axis in ``ranges`` runs over ``[0, ranges[axis])``."""
+    return _bound(x, ranges, True)
+
+
+def lower(x: Size, ranges: Mapping[str, Size]) -> Size:
+    """An inclusive lower bound of ``x``, as :func:`upper`."""
+    return _bound(x, ranges, False)
+
+
+def within(x: Size, size: Size, ranges: Mapping[str, Size]) -> bool:
+    """True where ``0 <= x < size`` can be proven."""
+    return _nonnegative(lower(x, ranges)) and _nonnegative(size - 1 - upper(x, ranges))
+
+
+def substitute(x: Size, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Size:
+    """``x`` with symbols replaced; floor divisions are simplified again (with ``ranges``, as in :func:`floordiv`)."""
+    if isinstance(x, int):
+        return x
+    total: Size = 0
+    for mono, coef in x.terms:
+        value: Size = coef
+        for base, p in mono:
+            if isinstance(base, Sym):
+                factor: Size = values.get(base.name, atom(base))
+            elif isinstance(base, FloorDiv):
+                factor = floordiv(substitute(base.num, values, ranges), substitute(base.den, values, ranges), ranges)
+            else:
+                factor = base.substitute(values, ranges) if hasattr(base, "substitute") else atom(base)
+            for _ in range(p):
+                value = value * factor
+        total = total + value
+    return total
+
+
+def evaluate(x: Size, values: Mapping[str, int]) -> int:
+    """The integer value of ``x``; raises :class:`ShapeError` naming the symbol that has no value."""
+    if isinstance(x, int):
+        return x
+    result = substitute(x, values)
+    if isinstance(result, Expr):
+        missing = ", ".join(sorted(symbols(result)))
+        raise ShapeError(f"the size {x} needs a value for {missing}")
+    return result
+
+
+def symbols(x: Size) -> set[str]:
+    """Names of all symbols in ``x``."""
+    if isinstance(x, int):
+        return set()
+    found: set[str] = set()
+    for mono, _ in x.terms:
+        for base, _p in mono:
+            if isinstance(base, Sym):
+                found.add(base.name)
+            elif isinstance(base, FloorDiv):
+                found |= symbols(base.num) | symbols(base.den)
+            elif hasattr(base, "symbols"):
+                found |= base.symbols()
+    return found
+
+
+def coefficient(x: Size, name: str) -> Size | None:
+    """The factor of symbol ``name`` if ``x`` is affine in it, else None (also None when it hides in a floor division)."""
+    if isinstance(x, int):
+        return 0
+    total: Size = 0
+    for mono, coef in x.terms:
+        rest: list[tuple[Atom, int]] = []
+        power = 0
+        for base, p in mono:
+            if isinstance(base, Sym) and base.name == name:
+                power = p
+            elif name in symbols(atom(base)):
+                return None
+            else:
+                rest.append((base, p))
+        if power > 1:
+            return None
+        if power == 1:
+            total = total + _from_terms([(tuple(rest), coef)])
+    return total
+
+
+def prod(sizes: Iterable[Size]) -> Size:
+    """The product of sizes (1 for none)."""
+    total: Size = 1
+    for s in sizes:
+        total = total * s
+    return total

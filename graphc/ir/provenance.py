@@ -1,0 +1,97 @@
+"""Where nodes come from: user lines and module scopes, kept beside the graph and never inside a node's identity.
+
+A node is hash-consed, so one node may come from several lines: both facts are sets. Recording is central: ``Node.make``
+reports every node it hands out to the current recorder, and a pass that replaces a node runs the replacement's
+construction inside :meth:`Provenance.inherit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .node import Node
+
+__all__ = ["Loc", "Provenance", "note"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Loc:
+    """A line of the user's program."""
+
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+
+
+@dataclass
+class Origin:
+    """Lines and module scopes one node comes from."""
+
+    locs: set[Loc] = field(default_factory=set)
+    scopes: set[str] = field(default_factory=set)
+
+
+class Provenance:
+    """The side table of one graph or trace."""
+
+    def __init__(self) -> None:
+        self.table: dict[Node, Origin] = {}
+
+    def add(self, node: Node, locs: Iterable[Loc] = (), scopes: Iterable[str] = ()) -> None:
+        origin = self.table.get(node)
+        if origin is None:
+            origin = self.table[node] = Origin()
+        origin.locs.update(locs)
+        origin.scopes.update(scopes)
+
+    def of(self, node: Node) -> Origin:
+        return self.table.get(node) or Origin()
+
+    def locs(self, node: Node) -> list[Loc]:
+        return sorted(self.of(node).locs)
+
+    def scopes(self, node: Node) -> list[str]:
+        return sorted(self.of(node).scopes)
+
+    def merge(self, other: Provenance) -> None:
+        for node, origin in other.table.items():
+            self.add(node, origin.locs, origin.scopes)
+
+    @contextmanager
+    def recording(self, locs: Iterable[Loc] = (), scopes: Iterable[str] = ()) -> Iterator[Provenance]:
+        """Every node made inside gets these lines and scopes."""
+        token = _current.set((self, tuple(locs), tuple(scopes)))
+        try:
+            yield self
+        finally:
+            _current.reset(token)
+
+    @contextmanager
+    def inherit(self, *nodes: Node, scope: str = "") -> Iterator[Provenance]:
+        """Every node made inside comes from where ``nodes`` come from (``scope`` is put before their scopes)."""
+        locs: set[Loc] = set()
+        scopes: set[str] = set()
+        for n in nodes:
+            origin = self.of(n)
+            locs |= origin.locs
+            scopes |= {f"{scope}{s}" for s in origin.scopes} if scope else origin.scopes
+        with self.recording(locs, scopes) as p:
+            yield p
+
+
+_current: ContextVar[tuple[Provenance, tuple[Loc, ...], tuple[str, ...]] | None] = ContextVar("provenance", default=None)
+
+
+def note(node: Node) -> None:
+    """Called by ``Node.make`` for each node it hands out."""
+    now = _current.get()
+    if now is not None:
+        now[0].add(node, now[1], now[2])

@@ -1,0 +1,24 @@
+"""The operators: importing this package registers every record. ``graphc.ops.<name>`` is the user function of a name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from ..ir.op import functions
+
+# one file a family; a new file is found by itself, so adding an operator touches one file
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def __getattr__(name: str) -> Any:
+    table = functions()
+    if name in table:
+        return table[name]
+    raise AttributeError(f"module {__name__!r} has no operator {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(functions())
