@@ -1,0 +1,7 @@
+"""Automatic differentiation on graphs."""
+
+from __future__ import annotations
+
+from .reverse import gradients
+
+__all__ = ["gradients"]

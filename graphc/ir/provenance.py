@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["Loc", "Provenance", "note"]
+__all__ = ["Loc", "Provenance", "active", "note"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -95,3 +95,9 @@ def note(node: Node) -> None:
     now = _current.get()
     if now is not None:
         now[0].add(node, now[1], now[2])
+
+
+def active() -> Provenance | None:
+    """The side table that records now, if any."""
+    now = _current.get()
+    return None if now is None else now[0]

@@ -1,0 +1,157 @@
+"""Reverse mode as a graph-to-graph transform: one walk over the high-level graph, driven by the records' gradient rules.
+
+The result is ordinary nodes, so a gradient can be differentiated again. Nodes made for the gradient of a node inherit its
+user lines, with ``grad:`` before its scopes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from ..errors import GradientError, GraphcError, ShapeError
+from ..ir.dtypes import DType
+from ..ir.node import Node, toposort
+from ..ir.op import function, lookup
+from ..ir.provenance import Provenance, active
+from ..ir.types import TupleType
+
+__all__ = ["gradients"]
+
+
+def gradients(
+    outputs: Sequence[Node],
+    cotangents: Sequence[Node] | None,
+    wrt: Sequence[Node],
+    provenance: Provenance | None = None,
+    *,
+    allow_unused: bool = False,
+) -> list[Node]:
+    """The gradients of ``sum(outputs * cotangents)`` with respect to ``wrt``, one node each.
+
+    Without ``cotangents`` the outputs must be scalars (their cotangent is 1). Raises :class:`GradientError` where a path
+    crosses an operator without gradient, naming the operator, the reason and the user's line, and where an entry of
+    ``wrt`` does not influence the outputs (unless ``allow_unused``: its gradient is then 0).
+    """
+    prov = provenance if provenance is not None else active()
+    for n in wrt:
+        if not n.dtype.is_float:
+            raise GradientError(f"gradient with respect to a {n.dtype} tensor", hint="cast it to float32 first")
+    order = toposort(outputs)
+    on_path = _reaches(order, wrt)
+    cotangent: dict[Node, Any] = {}
+    for i, out in enumerate(outputs):
+        if cotangents is None:
+            if out.shape != ():
+                raise ShapeError(f"gradient of an output of shape {out.shape}", hint="reduce it to a scalar: loss.mean()")
+            seed = function("const")(1.0, out.dtype)
+        else:
+            seed = cotangents[i]
+        _accumulate(cotangent, out, seed)
+    for node in reversed(order):
+        if node not in on_path or node in wrt and not _below(node, on_path):
+            continue
+        g = cotangent.get(node)
+        if g is None:
+            continue
+        with _inherit(prov, node):
+            parts = _parts(node, g, on_path, prov)
+            for x, part in zip(node.inputs, parts, strict=True):
+                if part is not None and x in on_path:
+                    if not isinstance(part, dict) and part.type != x.type:
+                        raise GradientError(f"the gradient rule of {node.op.name} gave {part.type} for an operand of type {x.type}")
+                    _accumulate(cotangent, x, part)
+    result: list[Node] = []
+    for n in wrt:
+        g = cotangent.get(n)
+        if g is None:
+            if not allow_unused:
+                raise GradientError(f"{n!r} does not influence the differentiated outputs", hint="remove it from wrt, or pass allow_unused=True")
+            g = _zeros(n)
+        result.append(g)
+    return result
+
+
+def _inherit(prov: Provenance | None, node: Node) -> Any:
+    return prov.inherit(node, scope="grad:") if prov is not None else nullcontext()
+
+
+def _reaches(order: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:
+    """Nodes through which some ``wrt`` influences the outputs."""
+    targets = set(wrt)
+    found: set[Node] = set()
+    for node in order:
+        if node in targets or any(i in found for i in node.inputs):
+            found.add(node)
+    return found
+
+
+def _below(node: Node, on_path: set[Node]) -> bool:
+    return any(i in on_path for i in node.inputs)
+
+
+def _accumulate(table: dict[Node, Any], node: Node, g: Any) -> None:
+    old = table.get(node)
+    if isinstance(g, dict):  # results of a tuple-typed node arrive one by one
+        merged = dict(old or {})
+        for k, v in g.items():
+            merged[k] = merged[k] + v if k in merged else v
+        table[node] = merged
+    else:
+        table[node] = g if old is None else old + g
+
+
+def _parts(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) -> Sequence[Any]:
+    op = node.op
+    if op.kind == "tuple":
+        return [{node.attrs["index"]: g}]
+    rule = op.grad
+    if op.kind == "composite" and isinstance(rule, str):
+        return _through(node, g, on_path, prov)
+    if isinstance(rule, str):
+        floats = [i for i in node.inputs if not isinstance(i.type, TupleType) and i.dtype.is_float and i in on_path]
+        if not floats or not _carries_gradient(node):
+            return [None] * len(node.inputs)
+        where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in (prov.locs(node) if prov is not None else []))
+        raise GradientError(f"{op.name} has no gradient: {rule}", where=where, hint="stop_gradient(x) makes the path constant")
+    if isinstance(node.type, TupleType):
+        g = [g.get(i) for i in range(len(node.type.items))]
+    return list(rule(node, g))
+
+
+def _carries_gradient(node: Node) -> bool:
+    """A result that is not a float (a comparison, an index) is piecewise constant: its gradient is zero, not missing."""
+    types = node.type.items if isinstance(node.type, TupleType) else (node.type,)
+    return any(t.dtype.is_float for t in types)
+
+
+def _through(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) -> Sequence[Any]:
+    """The gradient of a composite without a rule: that of its decomposition."""
+    assert node.op.decompose is not None
+    body = node.op.decompose(*node.inputs, **node.attrs)
+    results = list(body) if isinstance(body, (tuple, list)) else [body]
+    if isinstance(node.type, TupleType):
+        pairs = [(results[i], c) for i, c in g.items()]
+    else:
+        pairs = [(results[0], g)]
+    wrt = [i for i in dict.fromkeys(node.inputs) if i in on_path and i.dtype.is_float]
+    try:
+        grads = dict(zip(wrt, gradients([o for o, _ in pairs], [c for _, c in pairs], wrt, prov, allow_unused=True), strict=True))
+    except GraphcError as e:
+        e.notes = (*e.notes, f"inside {node.op.name}")
+        raise
+    seen: set[Node] = set()
+    out: list[Any] = []
+    for i in node.inputs:  # an operand given twice gets its whole gradient once
+        out.append(None if i in seen else grads.get(i))
+        seen.add(i)
+    return out
+
+
+def _zeros(n: Node) -> Node:
+    zero = function("const")(0.0, n.dtype)
+    return lookup("broadcast_to").call(zero, n.shape)
+
+
+_ = DType
