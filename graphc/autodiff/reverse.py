@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from typing import Any
 
 from ..errors import GradientError, GraphcError, ShapeError
-from ..ir.dtypes import DType
 from ..ir.node import Node, toposort
 from ..ir.op import function, lookup
 from ..ir.provenance import Provenance, active
@@ -27,19 +26,22 @@ def gradients(
     provenance: Provenance | None = None,
     *,
     allow_unused: bool = False,
+    leaves: bool = False,
 ) -> list[Node]:
     """The gradients of ``sum(outputs * cotangents)`` with respect to ``wrt``, one node each.
 
     Without ``cotangents`` the outputs must be scalars (their cotangent is 1). Raises :class:`GradientError` where a path
     crosses an operator without gradient, naming the operator, the reason and the user's line, and where an entry of
-    ``wrt`` does not influence the outputs (unless ``allow_unused``: its gradient is then 0).
+    ``wrt`` does not influence the outputs (unless ``allow_unused``: its gradient is then 0). With ``leaves`` the walk ends
+    at ``wrt``: they count as independent of one another.
     """
     prov = provenance if provenance is not None else active()
     for n in wrt:
         if not n.dtype.is_float:
             raise GradientError(f"gradient with respect to a {n.dtype} tensor", hint="cast it to float32 first")
-    order = toposort(outputs)
-    on_path = _reaches(order, wrt)
+    targets = set(wrt)
+    order = toposort(outputs, targets if leaves else frozenset())
+    on_path = _reaches(order, targets)
     cotangent: dict[Node, Any] = {}
     for i, out in enumerate(outputs):
         if cotangents is None:
@@ -50,7 +52,7 @@ def gradients(
             seed = cotangents[i]
         _accumulate(cotangent, out, seed)
     for node in reversed(order):
-        if node not in on_path or node in wrt and not _below(node, on_path):
+        if node not in on_path or leaves and node in targets:
             continue
         g = cotangent.get(node)
         if g is None:
@@ -77,18 +79,13 @@ def _inherit(prov: Provenance | None, node: Node) -> Any:
     return prov.inherit(node, scope="grad:") if prov is not None else nullcontext()
 
 
-def _reaches(order: Sequence[Node], wrt: Sequence[Node]) -> set[Node]:
-    """Nodes through which some ``wrt`` influences the outputs."""
-    targets = set(wrt)
+def _reaches(order: Sequence[Node], targets: set[Node]) -> set[Node]:
+    """Nodes through which some target influences the outputs."""
     found: set[Node] = set()
     for node in order:
         if node in targets or any(i in found for i in node.inputs):
             found.add(node)
     return found
-
-
-def _below(node: Node, on_path: set[Node]) -> bool:
-    return any(i in on_path for i in node.inputs)
 
 
 def _accumulate(table: dict[Node, Any], node: Node, g: Any) -> None:
@@ -137,7 +134,7 @@ def _through(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) ->
         pairs = [(results[0], g)]
     wrt = [i for i in dict.fromkeys(node.inputs) if i in on_path and i.dtype.is_float]
     try:
-        grads = dict(zip(wrt, gradients([o for o, _ in pairs], [c for _, c in pairs], wrt, prov, allow_unused=True), strict=True))
+        grads = dict(zip(wrt, gradients([o for o, _ in pairs], [c for _, c in pairs], wrt, prov, allow_unused=True, leaves=True), strict=True))
     except GraphcError as e:
         e.notes = (*e.notes, f"inside {node.op.name}")
         raise
@@ -153,5 +150,3 @@ def _zeros(n: Node) -> Node:
     zero = function("const")(0.0, n.dtype)
     return lookup("broadcast_to").call(zero, n.shape)
 
-
-_ = DType

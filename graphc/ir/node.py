@@ -182,8 +182,11 @@ class _Method:
         return self.call(self.value, *args, **kwargs)
 
 
-def toposort(roots: Iterable[Node]) -> list[Node]:
-    """All nodes that the roots need, operands before users, in a stable depth-first order."""
+def toposort(roots: Iterable[Node], leaves: frozenset[Node] | set[Node] = frozenset()) -> list[Node]:
+    """All nodes that the roots need, operands before users, in a stable depth-first order.
+
+    Nodes in ``leaves`` are listed but not looked into.
+    """
     order: list[Node] = []
     seen: set[Node] = set()
     stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(list(roots))]
@@ -196,5 +199,6 @@ def toposort(roots: Iterable[Node]) -> list[Node]:
             continue
         seen.add(node)
         stack.append((node, True))
-        stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
+        if node not in leaves:
+            stack.extend((i, False) for i in reversed(node.inputs) if i not in seen)
     return order

@@ -1,0 +1,140 @@
+"""The one owner of parameters, optimiser moments and other state of a model.
+
+Every executable of a model works on the same :class:`ParameterStore`. Values have a logical shape, which is all that users,
+files and gradients see, and a storage layout, which the first training executable chooses.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParameterError
+from ..ir.dtypes import as_dtype
+from ..ir.types import TensorType
+from ..loops.layout import Layout, row_major
+
+__all__ = ["ParameterStore", "Slot", "aligned_empty"]
+
+
+def aligned_empty(count: int, dtype: Any, alignment: int = 64) -> np.ndarray:
+    """An uninitialised 1-D array whose data starts on a cache line."""
+    dt = np.dtype(dtype)
+    raw = np.empty(count * dt.itemsize + alignment, np.uint8)
+    start = -raw.ctypes.data % alignment
+    return raw[start : start + count * dt.itemsize].view(dt)
+
+
+@dataclass(eq=False)
+class Slot:
+    """One value: its type, role ("param" or "state"), whether it trains, and its buffer in ``layout``."""
+
+    name: str
+    type: TensorType
+    role: str
+    trainable: bool
+    layout: Layout
+    buffer: np.ndarray
+    fixed: bool = False
+    """Whether a training executable has chosen the layout."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.type.shape  # type: ignore[return-value]
+
+    def numpy(self) -> np.ndarray:
+        return self.layout.unpack(self.buffer, self.shape)
+
+
+class ParameterStore:
+    """Named values with logical views, all-or-nothing writes and one lock.
+
+    ``version`` counts writes from outside (loading, assignment), so that whatever was derived from the values knows when
+    to derive again.
+
+    >>> store = ParameterStore()
+    >>> store.add("w", np.ones((2, 3), np.float32))
+    >>> store.numpy("w").shape
+    (2, 3)
+    """
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Slot] = {}
+        self.lock = threading.RLock()
+        self.version = 0
+
+    def add(self, name: str, value: Any, role: str = "param", trainable: bool = True) -> None:
+        """Adds a value; raises :class:`ParameterError` when the name is taken."""
+        if name in self.slots:
+            raise ParameterError(f"{name!r} is already in the store")
+        array = np.asarray(value)
+        layout = row_major(array.ndim)
+        buffer = aligned_empty(array.size, array.dtype)
+        buffer[:] = array.reshape(-1)
+        kind = TensorType(tuple(int(s) for s in array.shape), as_dtype(array.dtype))
+        self.slots[name] = Slot(name, kind, role, trainable and role == "param", layout, buffer)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.slots
+
+    def __getitem__(self, name: str) -> Slot:
+        try:
+            return self.slots[name]
+        except KeyError:
+            raise ParameterError(f"no parameter or state {name!r}", hint="names: " + ", ".join(list(self.slots)[:8])) from None
+
+    def names(self, role: str | None = None) -> list[str]:
+        return [n for n, s in self.slots.items() if role is None or s.role == role]
+
+    def type(self, name: str) -> TensorType:
+        return self[name].type
+
+    def numpy(self, name: str) -> np.ndarray:
+        """A logical copy."""
+        with self.lock:
+            return self[name].numpy()
+
+    def trainable(self, name: str) -> bool:
+        return self[name].trainable
+
+    def set_trainable(self, name: str, value: bool) -> None:
+        self[name].trainable = bool(value)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Writes values, all or none: every name, shape and dtype is checked before the first byte changes."""
+        ready: list[tuple[Slot, np.ndarray]] = []
+        problems: list[str] = []
+        for name, value in values.items():
+            slot = self.slots.get(name)
+            array = np.asarray(value)
+            if slot is None:
+                problems.append(f"{name}: not in this model")
+            elif tuple(array.shape) != slot.shape:
+                problems.append(f"{name}: shape {tuple(array.shape)}, expected {slot.shape}")
+            elif array.dtype != slot.type.dtype.numpy and not (array.dtype.kind == "f" and slot.type.dtype.is_float):
+                problems.append(f"{name}: dtype {array.dtype}, expected {slot.type.dtype}")
+            else:
+                ready.append((slot, array))
+        if problems:
+            raise ParameterError("values do not fit the model", notes=tuple(problems[:20]))
+        with self.lock:
+            packed = [(slot, slot.layout.pack(array.astype(slot.type.dtype.numpy, copy=False))) for slot, array in ready]
+            for slot, data in packed:
+                slot.buffer[:] = data
+            self.version += 1
+
+    def relayout(self, name: str, layout: Layout) -> None:
+        """Stores a value in another layout from now on (its logical value stays)."""
+        with self.lock:
+            slot = self[name]
+            if layout == slot.layout:
+                return
+            data = layout.pack(slot.numpy())
+            slot.buffer = aligned_empty(data.size, data.dtype)
+            slot.buffer[:] = data
+            slot.layout = layout
+            self.version += 1
