@@ -268,6 +268,13 @@ def within(x: Size, size: Size, ranges: Mapping[str, Size]) -> bool:
 
 def substitute(x: Size, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Size:
     """``x`` with symbols replaced; floor divisions are simplified again (with ``ranges``, as in :func:`floordiv`)."""
+    return rewrite_atoms(x, lambda base: base.substitute(values, ranges) if hasattr(base, "substitute") else None, values, ranges)
+
+
+def rewrite_atoms(
+    x: Size, swap: Callable[[Atom], Any], values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None
+) -> Size:
+    """``x`` with symbols replaced by ``values`` and foreign atoms by ``swap`` (a size, an atom, or None to keep)."""
     if isinstance(x, int):
         return x
     total: Size = 0
@@ -277,9 +284,10 @@ def substitute(x: Size, values: Mapping[str, Size], ranges: Mapping[str, Size] |
             if isinstance(base, Sym):
                 factor: Size = values.get(base.name, atom(base))
             elif isinstance(base, FloorDiv):
-                factor = floordiv(substitute(base.num, values, ranges), substitute(base.den, values, ranges), ranges)
+                factor = floordiv(rewrite_atoms(base.num, swap, values, ranges), rewrite_atoms(base.den, swap, values, ranges), ranges)
             else:
-                factor = base.substitute(values, ranges) if hasattr(base, "substitute") else atom(base)
+                new = swap(base)
+                factor = atom(base) if new is None else new if isinstance(new, (int, Expr)) else atom(new)
             for _ in range(p):
                 value = value * factor
         total = total + value

@@ -21,6 +21,7 @@ from ..errors import FileFormatError
 from .dims import Expr, Size, floordiv, sym
 from .dtypes import DType, as_dtype
 from .graph import Graph, Input
+from .layout import Layout
 from .node import Node
 from .op import OpDef, lookup
 
@@ -65,6 +66,8 @@ def _attr(value: Any, indent: str) -> str:
         return f"<{value}>"
     if isinstance(value, tuple):
         return "(" + ", ".join(_attr(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, Layout):
+        return f"layout({_attr(value.perm, indent)}, {value.panel})"
     if isinstance(value, Graph):
         return print_graph(value, locations=False, indent=indent)
     if isinstance(value, OpDef):
@@ -291,6 +294,13 @@ def _read_attr(r: _Reader) -> Any:
         return value
     if token == "array":
         return _read_array(r)
+    if token == "layout":
+        r.expect("(")
+        perm = _read_attr(r)
+        r.expect(",")
+        layout = Layout(perm, int(r.next()))
+        r.expect(")")
+        return layout
     if token == "op":
         r.expect(":")
         return lookup(r.next())

@@ -10,11 +10,13 @@ Constants take the type of the other operand, so ``x * 0.5`` is a multiplication
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Any, Union
 
 from ..errors import CompileError
 from ..ir.attrs import attr_key
-from ..ir.dims import Expr, Size, substitute, symbols
+from ..ir.dims import Expr, FloorDiv, Size, atom, rewrite_atoms, symbols
 from ..ir.dtypes import DType, bool_, int64
 
 __all__ = ["INSTRUCTIONS", "Scalar", "arg", "bitcast", "cast", "const", "index_value", "load"]
@@ -78,17 +80,13 @@ class Scalar:
                 raise CompileError(f"scalar IR has no instruction {op!r}")
             found = object.__new__(Scalar)
             found.op, found.args, found.dtype, found.attr = op, args, dtype, attr
-            found.sort_key = f"{op}:{dtype.code}:{attr!r}:" + ",".join(a.sort_key for a in args) if len(args) < 2 else str(id(found))
+            words = "|".join((op, dtype.code, str(attr), *(a.sort_key for a in args)))
+            found.sort_key = blake2b(words.encode(), digest_size=8).hexdigest()
             found = _table.setdefault(key, found)
         return found
 
     def __repr__(self) -> str:
-        inner = ", ".join(map(repr, self.args))
-        if self.op in ("const", "index", "acc"):
-            return f"{self.attr}"
-        if self.op == "load":
-            return f"{self.attr[0]!r}[{', '.join(map(str, self.attr[1]))}]"
-        return f"{self.op}({inner})"
+        return _show(self, 3)
 
     # arithmetic on scalars reads like arithmetic
     def __add__(self, y: Scalar | Number) -> Scalar:
@@ -204,10 +202,17 @@ class Scalar:
     def symbols(self) -> set[str]:
         return scalar_symbols(self)
 
-    def substitute(self, values: dict[str, Size], ranges: dict[str, Size] | None = None) -> Size:
-        from ..ir.dims import atom
-
+    def substitute(self, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Size:
         return atom(substitute_scalar(self, values, ranges))
+
+
+def _show(s: Scalar, depth: int) -> str:
+    if s.op in ("const", "index", "acc"):
+        return f"{s.attr}"
+    if s.op == "load":
+        return f"{s.attr[0]!r}[{', '.join(map(str, s.attr[1]))}]"
+    inner = ", ".join(_show(a, depth - 1) for a in s.args) if depth else "..."
+    return f"{s.op}({inner})"
 
 
 def _key(value: Any) -> Any:
@@ -297,8 +302,6 @@ def operands(s: Scalar) -> tuple[Scalar, ...]:
 
 
 def _values(e: Size) -> list[Scalar]:
-    from ..ir.dims import FloorDiv
-
     found: list[Scalar] = []
     if isinstance(e, Expr):
         for mono, _ in e.terms:
@@ -316,26 +319,39 @@ def scalar_symbols(s: Scalar) -> set[str]:
     for t in postorder([s]):
         if t.op == "load":
             for e in t.attr[1]:
-                found |= _plain_symbols(e)
+                found |= symbols(e)
         elif t.op == "index":
-            found |= _plain_symbols(t.attr)
+            found |= symbols(t.attr)
     return found
 
 
-def _plain_symbols(e: Size) -> set[str]:
-    return symbols(e)
+def replace(root: Scalar, swap: Callable[[Scalar], Scalar | None], values: Mapping[str, Size] | None = None, ranges: Mapping[str, Size] | None = None) -> Scalar:
+    """``root`` with instructions replaced bottom-up by ``swap`` (None keeps one) and axis symbols by ``values``.
 
-
-def substitute_scalar(s: Scalar, values: dict[str, Size], ranges: dict[str, Size] | None = None) -> Scalar:
-    """The value with axis symbols replaced in every index expression below it."""
+    Index expressions are rebuilt too: symbols are substituted and scalars that stand in them are replaced.
+    """
     image: dict[Scalar, Scalar] = {}
-    for t in postorder([s]):
+    plain = not values
+
+    def expr(e: Size) -> Size:
+        if isinstance(e, int):
+            return e
+        return rewrite_atoms(e, lambda base: image.get(base) if isinstance(base, Scalar) else None, values or {}, ranges)
+
+    for t in postorder([root]):
         args = tuple(image[a] for a in t.args)
+        new: Scalar
         if t.op == "load":
-            buffer, index = t.attr
-            image[t] = Scalar.make("load", args, t.dtype, (buffer, tuple(substitute(e, values, ranges) for e in index)))
-        elif t.op == "index":
-            image[t] = index_value(substitute(t.attr, values, ranges))
+            index = tuple(expr(e) for e in t.attr[1])
+            new = t if args == t.args and index == t.attr[1] else Scalar.make("load", args, t.dtype, (t.attr[0], index))
+        elif t.op == "index" and not (plain and not _values(t.attr)):
+            new = index_value(expr(t.attr))
         else:
-            image[t] = t if args == t.args else Scalar.make(t.op, args, t.dtype, t.attr)
-    return image[s]
+            new = t if args == t.args else Scalar.make(t.op, args, t.dtype, t.attr)
+        image[t] = swap(new) or new
+    return image[root]
+
+
+def substitute_scalar(s: Scalar, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Scalar:
+    """The value with axis symbols replaced in every index expression below it."""
+    return replace(s, lambda _: None, values, ranges)

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ParameterError
 from ..ir.dtypes import as_dtype
 from ..ir.types import TensorType
-from ..loops.layout import Layout, row_major
+from ..ir.layout import Layout, row_major
 
 __all__ = ["ParameterStore", "Slot", "aligned_empty"]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir.dims import Size, cdiv, floordiv, prod
-from ..ir.types import Shape
+from .dims import Size, cdiv, floordiv, prod
+from .types import Shape
 
 __all__ = ["Layout", "row_major"]
 
@@ -31,6 +31,10 @@ class Layout:
     @property
     def is_row_major(self) -> bool:
         return self.panel == 0 and self.perm == tuple(range(len(self.perm)))
+
+    @property
+    def structural_key(self) -> tuple[str, tuple[int, ...], int]:
+        return ("layout", self.perm, self.panel)
 
     def __str__(self) -> str:
         order = "".join("abcdefghij"[p] for p in self.perm)

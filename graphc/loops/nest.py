@@ -1,0 +1,114 @@
+"""The loop IR: what one kernel computes, independent of how a backend runs it.
+
+A :class:`Nest` has parallel ``outer`` axes, folded ``inner`` axes and a list of stages. At each outer point the stages run
+in order: first the point values of the stage (which may read accumulators of earlier stages), then one pass over the
+inner axes that feeds accumulators and writes elements. A map is a nest without inner axes; a softmax row is three passes.
+A contraction adds a :class:`Contract`: its stage-0 accumulator is a sum of products, which backends tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..ir.dims import Size
+from ..ir.node import Node
+from .scalar import Scalar
+
+__all__ = ["Acc", "Axis", "Contract", "Nest", "Scatter", "Stage", "Write"]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A loop: its symbol and its extent."""
+
+    name: str
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Acc:
+    """An accumulator: number (as the ``acc`` instruction names it), combining instruction, neutral element, fed value."""
+
+    number: int
+    combine: str
+    neutral: float
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A store of ``value`` to the buffer of ``node`` at ``index`` (one flat address once the nest is resolved)."""
+
+    node: Node
+    index: tuple[Size, ...]
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """``points`` are written once an outer point, before the pass; ``accs`` and ``writes`` belong to the pass."""
+
+    points: tuple[Write, ...] = ()
+    accs: tuple[Acc, ...] = ()
+    writes: tuple[Write, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """``acc[batch, m, n] = sum over k of a * b``; ``a`` and ``b`` are loads with affine addresses.
+
+    ``batch`` are axes of the outer space that both operands share; ``m``, ``n`` and ``k`` are one axis each.
+    """
+
+    batch: tuple[Axis, ...]
+    m: Axis
+    n: Axis
+    k: Axis
+    a: Scalar
+    b: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """``out = base; out[index[i], j] += update[i, j]`` in the order of i: deterministic for any thread count."""
+
+    rows: Size
+    columns: Size
+    count: Size
+    base: Node
+    index: Node
+    update: Node
+    out: Node
+
+
+@dataclass(frozen=True)
+class Nest:
+    """One kernel. ``kind`` is map, row, contract or scatter."""
+
+    kind: str
+    name: str
+    outer: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+    stages: tuple[Stage, ...]
+    contract: Contract | None = None
+    scatter: Scatter | None = None
+    nodes: tuple[Node, ...] = field(default=(), compare=False)
+    """The graph nodes it computes, for names and provenance."""
+
+    @property
+    def ranges(self) -> dict[str, Size]:
+        axes = self.outer + self.inner
+        if self.contract is not None:
+            axes = (*axes, self.contract.k)
+        return {a.name: a.size for a in axes}
+
+    def writes(self) -> list[Write]:
+        return [w for st in self.stages for w in (*st.points, *st.writes)]
+
+    def roots(self) -> list[Scalar]:
+        """Every scalar the nest needs."""
+        found = [w.value for w in self.writes()] + [a.value for st in self.stages for a in st.accs]
+        if self.contract is not None:
+            found += [self.contract.a, self.contract.b]
+        return found
+

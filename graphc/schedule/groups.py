@@ -1,0 +1,431 @@
+"""Fusion groups: which nodes one kernel computes, decided on index maps, with a sentence for every decision.
+
+Nodes are placed one by one, in order of depth. A node may join only the *latest* group among its producers' groups: then
+every other producer stands in an earlier group, so the order of groups is always an order of execution and a cycle cannot
+arise. Whether it may join is a question of index maps: every value it reads inside the group must be read at the very
+index at which the group computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import CompileError
+from ..ir.dims import Expr, Size, Sym, prod, sym
+from ..ir.graph import Graph
+from ..ir.node import Node
+from ..loops.build import PointBuilder
+from ..loops.nest import Axis, Contract, Scatter
+from ..loops.scalar import Scalar, postorder, substitute_scalar
+
+__all__ = ["Decision", "FoldMember", "Group", "Grouping", "group_graph"]
+
+MAX_NODES = 64
+MAX_LOADS = 24
+CHEAP = 4
+"""Instructions an element that may be computed again instead of being stored."""
+SERIAL_FOLD = 4096
+"""A fold to one value joins its producer only up to this many elements: alone it can be split over threads."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why two nodes ended up in one kernel, or did not."""
+
+    producer: Node
+    consumer: Node
+    fused: bool
+    reason: str
+
+
+@dataclass
+class FoldMember:
+    """A fold inside a group: its scalar, combining instruction and accumulator number."""
+
+    value: Scalar
+    combine: str
+    neutral: float
+    number: int
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes of one kernel. ``index`` is where each member stands in the group's axes, ``body`` its scalar."""
+
+    number: int
+    kind: str
+    outer: list[Axis] = field(default_factory=list)
+    inner: list[Axis] = field(default_factory=list)
+    index: dict[Node, tuple[Size, ...]] = field(default_factory=dict)
+    body: dict[Node, Scalar] = field(default_factory=dict)
+    folds: dict[Node, FoldMember] = field(default_factory=dict)
+    full: tuple[Axis, ...] = ()
+    """All axes in the order in which full-size members have them."""
+    contract: Contract | None = None
+    anchor: Node | None = None
+    scatter: Scatter | None = None
+
+    @property
+    def ranges(self) -> dict[str, Size]:
+        return {a.name: a.size for a in (*self.outer, *self.inner)}
+
+    def loads(self) -> Iterable[Scalar]:
+        """Every load of every member, operands of the contraction included."""
+        roots = [*self.body.values(), *(f.value for f in self.folds.values())]
+        if self.contract is not None:
+            roots += [self.contract.a, self.contract.b]
+        return (s for s in postorder(roots) if s.op == "load")
+
+    def spaces(self) -> list[tuple[Axis, ...]]:
+        """The iteration spaces in which a further member may stand: full, or one value an outer point."""
+        out = [self.full]
+        if self.inner:
+            out.append(tuple(a for a in self.full if a in self.outer) if self.full else tuple(self.outer))
+        return out
+
+
+class Grouping:
+    """The result: groups in a valid order of execution, who is where, and why."""
+
+    def __init__(self, graph: Graph, trip: Size = 0):
+        self.graph = graph
+        self.trip = trip
+        self.groups: list[Group] = []
+        self.home: dict[Node, Group] = {}
+        self.decisions: list[Decision] = []
+        self.counter = 0
+        self.forced: set[Node] = set()
+        """Views that must be real buffers: outputs, and operands whose index map no stride describes."""
+        self.sunk: set[Node] = set()
+        """Cheap nodes that are computed again wherever they are read."""
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+    def inline(self, node: Node) -> bool:
+        if node in self.forced:
+            return False
+        kind = node.op.kind
+        if kind in ("view", "identity"):
+            return True
+        if kind == "const":
+            return node.ndim == 0
+        if kind == "generate":
+            return node.op.cost <= CHEAP
+        return node in self.sunk
+
+    def builder(self, ranges: dict[str, Size]) -> PointBuilder:
+        return PointBuilder(ranges, self.inline, self.trip)
+
+    def axes(self, sizes: Iterable[Size]) -> list[Axis]:
+        out = []
+        for s in sizes:
+            out.append(Axis(f"i{self.counter}", s))
+            self.counter += 1
+        return out
+
+    def new_group(self, kind: str) -> Group:
+        g = Group(len(self.groups), kind)
+        self.groups.append(g)
+        return g
+
+    def note(self, producer: Node, consumer: Node, fused: bool, reason: str) -> None:
+        self.decisions.append(Decision(producer, consumer, fused, reason))
+
+    def targets(self, s: Scalar | Iterable[Scalar]) -> list[Node]:
+        """The nodes that a scalar loads, each once."""
+        roots = [s] if isinstance(s, Scalar) else list(s)
+        return list(dict.fromkeys(t.attr[0] for t in postorder(roots) if t.op == "load"))
+
+    def latest(self, nodes: Iterable[Node]) -> Group | None:
+        homes = [self.home[n] for n in nodes if n in self.home]
+        return max(homes, key=lambda g: g.number, default=None)
+
+
+def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ...] | None:
+    """The index of a node of ``shape`` in a space: axes are matched in order, sizes of 1 stand at 0."""
+    real = [a for a in space if a.size != 1]
+    out: list[Size] = []
+    for d in shape:
+        if d == 1:
+            out.append(0)
+        elif real and real[0].size == d:
+            out.append(sym(real.pop(0).name))
+        else:
+            return None
+    return tuple(out) if not real else None
+
+
+def group_graph(graph: Graph, trip: Size = 0) -> Grouping:
+    """Places every node of a decomposed graph."""
+    g = Grouping(graph, trip)
+    order = _by_depth(graph)
+    _force_views(g, order)
+    _sink_cheap(g, order)
+    for node in order:
+        kind = node.op.kind
+        if kind in ("input", "tuple") or g.inline(node) or (kind == "const" and node not in g.forced):
+            continue
+        if node.op.name == "dot_general":
+            _place_contract(g, node)
+        elif kind == "reduce" or (kind == "contract" and node.op.nest is not None):
+            _place_fold(g, node)
+        elif kind == "scatter":
+            _place_scatter(g, node)
+        elif kind == "scan":
+            group = g.new_group("scan")
+            group.anchor = node
+            g.home[node] = group
+        elif node.op.lower is not None:
+            _place_point(g, node)
+        else:
+            raise CompileError(f"{node.op.name} cannot be compiled: its record has neither lower= nor nest=", hint='target="reference" runs it')
+    return g
+
+
+def _by_depth(graph: Graph) -> list[Node]:
+    depth: dict[Node, int] = {}
+    for n in graph.nodes:
+        depth[n] = 1 + max((depth[i] for i in n.inputs), default=0)
+    place = {n: i for i, n in enumerate(graph.nodes)}
+    return sorted(graph.nodes, key=lambda n: (depth[n], place[n]))
+
+
+def _force_views(g: Grouping, order: list[Node]) -> None:
+    leaves = {i.node for i in g.graph.inputs}
+    for root in g.graph.roots:
+        if root in leaves or g.inline(root) or root.op.kind in ("const", "tuple"):
+            g.forced.add(root)
+    for node in order:
+        if node.op.name == "dot_general":
+            for operand in node.inputs:
+                if not _strided(g, operand):
+                    g.forced.add(operand)
+        elif node.op.kind in ("scatter", "scan"):
+            g.forced.update(i for i in node.inputs if g.inline(i))
+        elif node.op.name == "relayout":
+            g.forced.add(node)
+
+
+def _strided(g: Grouping, operand: Node) -> bool:
+    """Whether an operand is a bare load with an affine row-major address, so that strides describe it."""
+    if not g.inline(operand):
+        return True
+    axes = [Axis(f"q{i}", s) for i, s in enumerate(operand.shape)]
+    b = g.builder({a.name: a.size for a in axes})
+    s = b.value(operand, tuple(sym(a.name) for a in axes))
+    return s.op == "load" and not s.args and all(_plain(e) for e in s.attr[1])
+
+
+def _plain(e: Size) -> bool:
+    return isinstance(e, int) or all(isinstance(b, Sym) for mono, _ in e.terms for b, _p in mono)
+
+
+def _base(g: Grouping, node: Node) -> Node:
+    while g.inline(node) and node.op.kind in ("view", "identity") and len(node.inputs) == 1:
+        node = node.inputs[0]
+    return node
+
+
+def _sink_cheap(g: Grouping, order: list[Node]) -> None:
+    """Elementwise nodes of one stored value are cheaper to compute again than to store: ``h > 0`` beside h."""
+    stored = {i.node for i in g.graph.inputs} | {n for n in order if n.op.kind in ("const", "tuple")}
+    for node in order:
+        if node.op.kind in ("contract", "scatter", "scan"):
+            stored |= {_base(g, i) for i in node.inputs}
+    roots = set(g.graph.roots)
+    for node in order:
+        if node.op.kind != "elementwise" or node in roots or node in stored or node in g.forced:
+            continue
+        axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
+        s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))
+        loads = [t for t in postorder([s]) if t.op == "load"]
+        work = sum(t.op not in ("load", "const", "index", "arg") for t in postorder([s]))
+        big = [t for t in loads if any(isinstance(e, Expr) for e in t.attr[1])]
+        if work <= CHEAP and len(big) <= 1 and all(t.attr[0] in stored for t in loads):
+            g.sunk.add(node)
+            for t in loads:
+                g.note(t.attr[0], node, True, f"{work} instructions on a value that is stored anyway: computed where it is read")
+
+
+# -- placing ------------------------------------------------------------------------------------------------------------
+def _place_point(g: Grouping, node: Node) -> None:
+    probe = g.axes(node.shape)
+    at = tuple(sym(a.name) for a in probe)
+    body = g.builder({a.name: a.size for a in probe}).define(node, at)
+    producers = g.targets(body)
+    home = g.latest(producers)
+    if home is not None:
+        reason = _join_point(g, home, node, producers)
+        for p in producers:
+            if g.home.get(p) is home:
+                g.note(p, node, not reason, reason or f"read at the index where it is made: same {home.kind} kernel")
+        if not reason:
+            return
+    group = g.new_group("map")
+    group.outer = [a for a in probe if a.size != 1]
+    group.full = tuple(group.outer)
+    idx = tuple(0 if a.size == 1 else sym(a.name) for a in probe)
+    group.index[node] = idx
+    group.body[node] = g.builder(group.ranges).define(node, idx)
+    group.anchor = node
+    g.home[node] = group
+
+
+def _join_point(g: Grouping, home: Group, node: Node, producers: list[Node]) -> str:
+    """Puts a node into a group; returns "" or the reason why it cannot stand there."""
+    if home.kind not in ("map", "row", "contract"):
+        return f"a {home.kind} has no epilogue"
+    if len(home.index) >= MAX_NODES:
+        return f"the kernel has {MAX_NODES} nodes already"
+    reason = "their shapes are no common iteration space"
+    for space in home.spaces():
+        idx = index_of(node.shape, space)
+        if idx is None:
+            continue
+        body = g.builder(home.ranges).define(node, idx)
+        clash = _misread(home, [body])
+        if clash is None:
+            if len({t.attr[0] for t in postorder([body, *home.body.values()]) if t.op == "load"}) > MAX_LOADS:
+                return f"the kernel would read more than {MAX_LOADS} buffers"
+            home.index[node] = idx
+            home.body[node] = body
+            g.home[node] = home
+            return ""
+        reason = f"{clash.op.name} is read at another index than the one where it is made"
+    return reason
+
+
+def _misread(home: Group, roots: Iterable[Scalar]) -> Node | None:
+    """A member that is read at an index where the group does not have it, or before it is complete."""
+    for t in postorder(list(roots)):
+        if t.op == "load" and t.attr[0] in home.index and (t.args or t.attr[1] != _canonical(t.attr[0], home.index[t.attr[0]])):
+            return t.attr[0]  # type: ignore[no-any-return]
+    return None
+
+
+def _canonical(node: Node, idx: tuple[Size, ...]) -> tuple[Size, ...]:
+    return tuple(0 if d == 1 else i for i, d in zip(idx, node.shape, strict=True))
+
+
+def _place_fold(g: Grouping, node: Node) -> None:
+    fold = node.op.nest(None, node)  # type: ignore[misc]
+    outer, inner = g.axes(fold.outer), g.axes(fold.inner)
+    zero = {a.name for a in (*outer, *inner) if a.size == 1}
+
+    def at(axes: list[Axis]) -> tuple[Size, ...]:
+        return tuple(0 if a.name in zero else sym(a.name) for a in axes)
+
+    builder = g.builder({a.name: a.size for a in (*outer, *inner)})
+    value = fold.value(builder, at(outer), at(inner))
+    live_outer = [a for a in outer if a.size != 1]
+    live_inner = [a for a in inner if a.size != 1]
+    producers = g.targets(value)
+    home = g.latest(producers)
+    if home is not None:
+        reason = _join_fold(g, home, node, fold, value, live_outer, live_inner, at(outer))
+        for p in producers:
+            if g.home.get(p) is home:
+                g.note(p, node, not reason, reason or "folded where it is made: same row kernel")
+        if not reason:
+            return
+    group = g.new_group("row")
+    group.outer, group.inner = live_outer, live_inner
+    group.full = tuple(sorted((*live_outer, *live_inner), key=lambda a: _position(node, fold, outer, inner, a)))
+    group.index[node] = at(outer)
+    group.folds[node] = FoldMember(value, fold.combine, fold.neutral, 0)
+    group.anchor = node
+    g.home[node] = group
+
+
+def _position(node: Node, fold: Any, outer: list[Axis], inner: list[Axis], axis: Axis) -> int:
+    """Where an axis stands in the operand's order, for a plain reduction; folds of other kinds keep outer before inner."""
+    axes = node.attrs.get("axes")
+    if axes is None or len(outer) + len(inner) != node.inputs[0].ndim:
+        return [*outer, *inner].index(axis)
+    rest = [i for i in range(node.inputs[0].ndim) if i not in axes]
+    return axes[inner.index(axis)] if axis in inner else rest[outer.index(axis)]  # type: ignore[no-any-return]
+
+
+def _join_fold(
+    g: Grouping, home: Group, node: Node, fold: Any, value: Scalar, outer: list[Axis], inner: list[Axis], at: tuple[Size, ...]
+) -> str:
+    if home.kind not in ("map", "row"):
+        return f"a {home.kind} kernel does not fold its results"
+    if len(home.index) >= MAX_NODES:
+        return f"the kernel has {MAX_NODES} nodes already"
+    total = prod(a.size for a in inner)
+    if home.kind == "map" and not outer and not (isinstance(total, int) and total <= SERIAL_FOLD):
+        return f"a fold of {total} elements to one value is split over threads by itself"
+    mapping: dict[str, Size] = {}
+    for t in postorder([value]):
+        if t.op != "load" or t.attr[0] not in home.index:
+            continue
+        for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
+            a, b = _symbol(mine), _symbol(theirs)
+            if a is None or b is None:
+                if mine != theirs:
+                    return f"{t.attr[0].op.name} is read at a shifted index"
+                continue
+            if mapping.setdefault(a, sym(b)) != sym(b):
+                return f"{t.attr[0].op.name} is read at two indices"
+    names = {a.name for a in home.full}
+    images = [_symbol(m) for m in mapping.values()]
+    if len(set(images)) != len(images) or set(images) != names or set(mapping) != {a.name for a in (*outer, *inner)}:
+        return "the fold runs over other axes than the kernel"
+    folded = {_symbol(mapping[a.name]) for a in inner}
+    if home.kind == "row" and folded != {a.name for a in home.inner}:
+        return "the kernel folds other axes"
+    value = substitute_scalar(value, mapping, home.ranges)
+    if _misread(home, [value]) is not None:
+        return "a value is read at another index than the one where it is made"
+    if home.kind == "map":
+        home.kind = "row"
+        home.inner = [a for a in home.full if a.name in folded]
+        home.outer = [a for a in home.full if a.name not in folded]
+    home.index[node] = tuple(mapping[_symbol(i)] if _symbol(i) else i for i in at)  # type: ignore[index]
+    home.folds[node] = FoldMember(value, fold.combine, fold.neutral, len(home.folds))
+    g.home[node] = home
+    return ""
+
+
+def _symbol(e: Size) -> str | None:
+    if isinstance(e, Expr) and len(e.terms) == 1:
+        (mono, coef), = e.terms
+        if coef == 1 and len(mono) == 1 and mono[0][1] == 1 and isinstance(mono[0][0], Sym):
+            return mono[0][0].name
+    return None
+
+
+def _place_contract(g: Grouping, node: Node) -> None:
+    a, b = node.inputs
+    (ca, cb), (ba, bb) = node.attrs["contract"], node.attrs["batch"]
+    rank = len(ba)
+    if not (ba == bb == tuple(range(rank)) and a.ndim == b.ndim == rank + 2 and ca == (rank + 1,) and cb == (rank,)):
+        raise CompileError("dot_general is not in canonical form: the canonicalise pass has not run")
+    batch = g.axes(a.shape[:rank])
+    (m,), (n,), (k,) = g.axes([a.shape[-2]]), g.axes([b.shape[-1]]), g.axes([a.shape[-1]])
+    group = g.new_group("contract")
+    group.outer = [*batch, m, n]
+    group.full = tuple(x for x in group.outer if x.size != 1)
+    at = tuple(0 if x.size == 1 else sym(x.name) for x in batch)
+    builder = g.builder({x.name: x.size for x in (*batch, m, n, k)})
+    index = {x: (0 if x.size == 1 else sym(x.name)) for x in (m, n, k)}
+    left = builder.value(a, (*at, index[m], index[k]))
+    right = builder.value(b, (*at, index[k], index[n]))
+    group.contract = Contract(tuple(batch), m, n, k, left, right)
+    group.index[node] = (*at, index[m], index[n])
+    group.anchor = node
+    g.home[node] = group
+    for operand in (a, b):
+        base = _base(g, operand)
+        if base in g.home:
+            g.note(base, node, False, "an operand of a contraction is read many times, so it is stored")
+
+
+def _place_scatter(g: Grouping, node: Node) -> None:
+    base, index, update = node.inputs
+    group = g.new_group("scatter")
+    group.scatter = Scatter(base.shape[0], prod(base.shape[1:]), index.shape[0], base, index, update, node)
+    group.anchor = node
+    g.home[node] = group

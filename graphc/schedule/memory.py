@@ -1,0 +1,112 @@
+"""The memory plan: every temporary of a program in one arena, from liveness intervals.
+
+Launches between two barriers run at the same time on different threads, so a buffer lives from the phase that writes it
+to the last phase that reads it, and two buffers share memory only if no phase needs both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..ir.dims import Size, evaluate
+from .program import Buffer, Check, Launch, Repeat, Schedule
+
+__all__ = ["MemoryPlan", "Placement", "plan_memory"]
+
+ALIGNMENT = 64
+SLACK = 256
+"""Readable bytes after every buffer: a vector load may reach past the last element."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One temporary: where it lies and from which phase to which."""
+
+    buffer: Buffer
+    offset: int
+    nbytes: int
+    born: int
+    dies: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The arena for one value of every named dim."""
+
+    placements: tuple[Placement, ...]
+    arena_bytes: int
+    unplanned_bytes: int
+    """What the temporaries would take side by side."""
+    slot_bytes: int
+    peak_phase: int
+
+    def __str__(self) -> str:
+        def mb(n: int) -> str:
+            return f"{n / 2**20:.2f} MB" if n >= 2**20 else f"{n / 1024:.1f} KB"
+
+        return (
+            f"arena {mb(self.arena_bytes)} for {len(self.placements)} temporaries (unplanned {mb(self.unplanned_bytes)}), "
+            f"parameters and state {mb(self.slot_bytes)}, peak in phase {self.peak_phase}"
+        )
+
+
+def lifetimes(schedule: Schedule) -> dict[Buffer, tuple[int, int]]:
+    """First and last phase of every temporary. Inside a repeat a buffer lives through all of it: the next trip needs it."""
+    span: dict[Buffer, tuple[int, int]] = {}
+
+    def touch(b: Buffer, low: int, high: int) -> None:
+        if b.space == "temp":
+            old = span.get(b, (low, high))
+            span[b] = (min(low, old[0]), max(high, old[1]))
+
+    def walk(items: list[Launch | Check | Repeat], whole: tuple[int, int] | None) -> None:
+        for item in items:
+            low, high = whole or (item.phase, item.phase)
+            if isinstance(item, Launch):
+                for b in (*item.reads, *item.writes):
+                    touch(b, low, high)
+            elif isinstance(item, Check):
+                touch(item.buffer, low, high)
+            else:
+                phases = [i.phase for i in item.body] or [item.phase]
+                walk(item.body, whole or (min(phases), item.phase))
+
+    walk(schedule.items, None)
+    return span
+
+
+def plan_memory(schedule: Schedule, dims: Mapping[str, int]) -> MemoryPlan:
+    """Places the largest temporaries first, each at the lowest offset that no neighbour in time covers."""
+    span = lifetimes(schedule)
+    sized = [(b, _round(evaluate(b.nbytes, dims) + SLACK), *life) for b, life in span.items()]
+    order = sorted(sized, key=lambda t: (-t[1], t[2], t[0].name, t[3]))
+    placed: list[Placement] = []
+    for b, nbytes, born, dies in order:
+        offset = 0
+        for p in sorted((p for p in placed if p.born <= dies and born <= p.dies), key=lambda p: p.offset):
+            if offset + nbytes <= p.offset:
+                break
+            offset = max(offset, p.offset + p.nbytes)
+        placed.append(Placement(b, offset, nbytes, born, dies))
+    load: dict[int, int] = {}
+    for p in placed:
+        for phase in range(p.born, p.dies + 1):
+            load[phase] = load.get(phase, 0) + p.nbytes
+    slots = {b.name: evaluate(b.nbytes, dims) for b in schedule.buffers.values() if b.space == "slot"}
+    return MemoryPlan(
+        tuple(placed),
+        max((p.offset + p.nbytes for p in placed), default=0),
+        sum(p.nbytes for p in placed),
+        sum(slots.values()),
+        max(load, key=load.__getitem__, default=0),
+    )
+
+
+def _round(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+def symbolic_bytes(schedule: Schedule) -> list[tuple[Buffer, Size]]:
+    """Every temporary with its size as a polynomial of the named dims."""
+    return [(b, b.nbytes) for b in lifetimes(schedule)]

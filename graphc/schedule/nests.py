@@ -1,0 +1,155 @@
+"""From fusion groups to nests: scalars are inlined inside a group, sorted into stages, and addresses made flat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..ir.dims import Size, coefficient, substitute, symbols
+from ..ir.node import Node
+from ..loops import scalar as s
+from ..ir.layout import Layout, row_major
+from ..loops.nest import Acc, Axis, Nest, Stage, Write
+from ..loops.scalar import Scalar, postorder
+from .groups import Group
+
+__all__ = ["build_nest", "resolve"]
+
+
+def build_nest(group: Group, stored: set[Node]) -> Nest:
+    """The nest of a group; ``stored`` are the members that other kernels or the user read."""
+    if group.scatter is not None:
+        return Nest("scatter", group.anchor.op.name if group.anchor else "scatter", (), (), (), scatter=group.scatter, nodes=(group.scatter.out,))
+    ready: dict[Node, Scalar] = {}
+    avail: dict[int, int] = {}
+    memo: dict[Scalar, int] = {}
+
+    def inlined(root: Scalar) -> Scalar:
+        return s.replace(root, lambda t: ready[t.attr[0]] if t.op == "load" and t.attr[0] in ready else None)
+
+    def stage_of(value: Scalar) -> int:
+        for t in postorder([value]):
+            if t not in memo:
+                here = avail[t.attr] if t.op == "acc" else 0
+                memo[t] = max([here, *(memo[a] for a in s.operands(t))])
+        return memo[value]
+
+    accs: list[tuple[int, Acc]] = []
+    writes: list[tuple[int, bool, Write]] = []
+    inner = {a.name for a in group.inner}
+    if group.contract is not None:
+        avail[0] = 0
+    for node, idx in group.index.items():
+        if node in group.folds:
+            f = group.folds[node]
+            value = inlined(f.value)
+            stage = stage_of(value)
+            accs.append((stage, Acc(f.number, f.combine, f.neutral, value)))
+            avail[f.number] = stage + 1
+            ready[node] = Scalar.make("acc", (), node.dtype, f.number)
+        elif node in group.body:
+            ready[node] = inlined(group.body[node])
+        else:
+            ready[node] = Scalar.make("acc", (), node.dtype, 0)
+        if node in stored:
+            value = ready[node]
+            at = set().union(*(symbols(e) for e in idx)) if idx else set()
+            writes.append((stage_of(value), bool(at & inner), Write(node, idx, value)))
+    last = max([st for st, *_ in writes] + [st for st, _ in accs], default=0)
+    stages = tuple(
+        Stage(
+            tuple(w for st, loop, w in writes if st == k and not loop),
+            tuple(a for st, a in accs if st == k),
+            tuple(w for st, loop, w in writes if st == k and loop),
+        )
+        for k in range(last + 1)
+    )
+    nodes = tuple(group.index)
+    return Nest(group.kind, _name(group, nodes), tuple(group.outer), tuple(group.inner), stages, group.contract, nodes=nodes)
+
+
+def _name(group: Group, nodes: tuple[Node, ...]) -> str:
+    words: list[str] = []
+    for n in nodes:
+        if n.op.name not in words:
+            words.append(n.op.name)
+    return "_".join(words[:4]) + (f"_{len(words) - 4}more" if len(words) > 4 else "")
+
+
+def resolve(nest: Nest, layouts: Mapping[Node, Layout]) -> Nest:
+    """The nest with every load and write at one flat address of its buffer's layout, and axes collapsed where possible."""
+    ranges = nest.ranges
+
+    def address(node: Node, idx: tuple[Size, ...]) -> tuple[Size]:
+        layout = layouts.get(node) or row_major(node.ndim)
+        return (layout.address(idx, node.shape, ranges),)
+
+    def flat(root: Scalar) -> Scalar:
+        def swap(t: Scalar) -> Scalar | None:
+            if t.op == "load":
+                return Scalar.make("load", t.args, t.dtype, (t.attr[0], address(*t.attr)))
+            return None
+
+        return s.replace(root, swap)
+
+    stages = tuple(
+        Stage(
+            tuple(Write(w.node, address(w.node, w.index), flat(w.value)) for w in st.points),
+            tuple(replace(a, value=flat(a.value)) for a in st.accs),
+            tuple(Write(w.node, address(w.node, w.index), flat(w.value)) for w in st.writes),
+        )
+        for st in nest.stages
+    )
+    contract = nest.contract and replace(nest.contract, a=flat(nest.contract.a), b=flat(nest.contract.b))
+    return _collapse(replace(nest, stages=stages, contract=contract))
+
+
+def _collapse(nest: Nest) -> Nest:
+    """Neighbouring axes that every address walks as one become one: longer vector loops, fewer divisions."""
+    if nest.contract is not None:
+        return nest
+    outer, inner = _without_ones(nest.outer), _without_ones(nest.inner)
+    nest = replace(nest, outer=outer, inner=inner)
+    for which in ("outer", "inner"):
+        i = 0
+        while i + 1 < len(getattr(nest, which)):
+            axes: tuple[Axis, ...] = getattr(nest, which)
+            merged = _merge(nest, axes[i], axes[i + 1])
+            if merged is None:
+                i += 1
+            else:
+                nest = replace(merged, **{which: (*axes[:i], Axis(axes[i + 1].name, axes[i].size * axes[i + 1].size), *axes[i + 2 :])})
+                i = max(i - 1, 0)
+    return nest
+
+
+def _without_ones(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    return tuple(a for a in axes if a.size != 1)
+
+
+def _merge(nest: Nest, a: Axis, b: Axis) -> Nest | None:
+    """``a`` and ``b`` as one axis named like ``b``, or None where an index expression tells them apart."""
+    expressions = [w.index[0] for w in nest.writes()]
+    for t in postorder(nest.roots()):
+        if t.op == "load":
+            expressions += t.attr[1]
+        elif t.op == "index":
+            expressions.append(t.attr)
+    for e in expressions:
+        ca, cb = coefficient(e, a.name), coefficient(e, b.name)
+        if ca is None or cb is None or ca != cb * b.size:
+            return None
+    values: dict[str, Size] = {a.name: 0}
+
+    def sub(root: Scalar) -> Scalar:
+        return s.substitute_scalar(root, values)
+
+    def move(w: Write) -> Write:
+        return Write(w.node, tuple(substitute(e, values) for e in w.index), sub(w.value))
+
+    stages = tuple(
+        Stage(tuple(move(w) for w in st.points), tuple(replace(x, value=sub(x.value)) for x in st.accs), tuple(move(w) for w in st.writes))
+        for st in nest.stages
+    )
+    return replace(nest, stages=stages)
+

@@ -1,0 +1,338 @@
+"""The schedule of a graph: buffers, launches in order with barriers between them, and what is checked when.
+
+A schedule is still independent of a backend and of the values of named dims. ``schedule_graph`` runs: grouping, nests,
+in-place updates, order, phases. The memory plan (:mod:`graphc.schedule.memory`) is made per binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ..errors import CompileError
+from ..ir.dims import Size, prod, sym
+from ..ir.graph import Graph
+from ..ir.node import Node
+from ..ir.op import lookup
+from ..ir.types import TensorType, TupleType
+from ..loops.build import TRIP
+from ..ir.layout import Layout, row_major
+from ..loops.nest import Nest
+from ..loops.scalar import postorder
+from .groups import Decision, Grouping, group_graph
+from .nests import build_nest, resolve
+
+__all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "schedule_graph"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one value. ``space``: "arg" and "out" (the user's arrays), "slot" (parameter store), "const", "temp"."""
+
+    node: Node
+    type: TensorType
+    layout: Layout
+    space: str
+    name: str = ""
+
+    @property
+    def elements(self) -> Size:
+        return self.layout.stored_size(self.type.shape)
+
+    @property
+    def nbytes(self) -> Size:
+        return self.elements * self.type.dtype.itemsize
+
+
+@dataclass(eq=False)
+class Launch:
+    """One kernel launch. ``barrier`` says that all threads meet before it starts."""
+
+    nest: Nest
+    reads: tuple[Buffer, ...]
+    writes: tuple[Buffer, ...]
+    barrier: bool = False
+    phase: int = 0
+
+
+@dataclass(eq=False)
+class Check:
+    """Ends the program before any state is written where a value is not finite."""
+
+    buffer: Buffer
+    barrier: bool = True
+    phase: int = 0
+
+
+@dataclass(eq=False)
+class Repeat:
+    """A list of launches repeated ``count`` times; the trip number reaches index expressions as ``trip``."""
+
+    count: Size
+    body: list[Launch | Check | Repeat]
+    barrier: bool = True
+    phase: int = 0
+
+
+@dataclass(eq=False)
+class Schedule:
+    """Everything a backend needs to print and run a graph."""
+
+    graph: Graph
+    items: list[Launch | Check | Repeat]
+    buffers: dict[Node, Buffer]
+    outputs: list[tuple[str, Buffer]]
+    decisions: list[Decision]
+    grouping: Grouping
+    copies: list[str] = field(default_factory=list)
+    """Updates that could not be written in place, and why."""
+
+    def launches(self) -> list[Launch]:
+        """All kernel launches, those inside repeats once."""
+        return list(_launches(self.items))
+
+    @property
+    def barriers(self) -> int:
+        return sum(bool(i.barrier) for i in _flat(self.items))
+
+
+def _launches(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch]:
+    for i in items:
+        if isinstance(i, Launch):
+            yield i
+        elif isinstance(i, Repeat):
+            yield from _launches(i.body)
+
+
+def _flat(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch | Check | Repeat]:
+    for i in items:
+        yield i
+        if isinstance(i, Repeat):
+            yield from _flat(i.body)
+
+
+def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None) -> Schedule:
+    """The schedule of a decomposed, canonical graph. ``layouts`` are the storage layouts of params and state by name."""
+    return _Scheduler(graph, dict(layouts or {})).run()
+
+
+class _Scheduler:
+    def __init__(self, graph: Graph, layouts: dict[str, Layout]):
+        self.graph = graph
+        self.slot_layouts = layouts
+        self.buffers: dict[Node, Buffer] = {}
+        self.notes: list[str] = []
+
+    def run(self) -> Schedule:
+        graph = _separate_results(self.graph)
+        grouping = group_graph(graph)
+        for i in graph.inputs:
+            layout = self.slot_layouts.get(i.name) or row_major(i.node.ndim)
+            self.buffers[i.node] = Buffer(i.node, i.node.tensor, layout, "arg" if i.role == "arg" else "slot", i.name)
+        stored = self._stored(graph, grouping)
+        nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
+        outputs = [(name, self._out(node, name)) for name, node in graph.outputs]
+        for node in stored:
+            if node not in self.buffers and not isinstance(node.type, TupleType):
+                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node), "temp")
+        for node in graph.nodes:
+            if node.op.kind == "const" and node.ndim and node not in self.buffers:
+                self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "const")
+        items = self._order(graph, grouping, nests)
+        flat = {node: b.layout for node, b in self.buffers.items()}
+        for item in _launches(items):
+            item.nest = resolve(item.nest, flat)
+        _phases(items)
+        return Schedule(graph, items, self.buffers, outputs, grouping.decisions, grouping, self.notes)
+
+    def _stored(self, graph: Graph, grouping: Grouping) -> set[Node]:
+        stored = {n for n in graph.roots if n in grouping.home}
+        for g in grouping.groups:
+            for t in g.loads():
+                if grouping.home.get(t.attr[0]) is not g:
+                    stored.add(t.attr[0])
+            if g.scatter is not None:
+                stored |= {g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out}
+            if g.kind == "scan" and g.anchor is not None:
+                stored.update(g.anchor.inputs)
+        return {n for n in stored if n in grouping.home}
+
+    def _out(self, node: Node, name: str) -> Buffer:
+        if node not in self.buffers:
+            self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "out", name)
+        return self.buffers[node]
+
+    # -- order ---------------------------------------------------------------------------------------------------------
+    def _order(self, graph: Graph, grouping: Grouping, nests: dict[int, Nest]) -> list[Launch | Check | Repeat]:
+        slots = {i.name: i.node for i in graph.inputs if i.role != "arg"}
+        producers = {n: g.number for n, g in grouping.home.items()}
+        reads = {number: _reads(nest) for number, nest in nests.items()}
+        before: dict[int, set[int]] = {number: {producers[r] for r in reads[number] if r in producers} - {number} for number in nests}
+        finite = dict(graph.outputs).get(graph.finite)
+        gate = producers.get(finite) if finite is not None else None
+        late: list[tuple[Node, Node]] = []
+        for name, node in graph.updates:
+            home = producers[node]
+            slot = slots[name]
+            reason = self._in_place(grouping, nests, reads, before, node, slot, home, gate)
+            if reason:
+                self.notes.append(f"{name}: {reason}; written to a second buffer and copied")
+                late.append((node, slot))
+                continue
+            for number, nodes in reads.items():
+                if slot in nodes and number != home:
+                    before[home].add(number)
+            if gate is not None:
+                before[home].add(gate)
+            self.buffers[node] = replace_buffer(self.buffers[slot], node)
+        for node, slot in late:
+            if self.buffers.get(node) is None or self.buffers[node].space != "out":
+                self.buffers[node] = Buffer(node, node.tensor, self.buffers[slot].layout, "temp")
+        updating = {producers[node] for _, node in graph.updates if self.buffers[node].space == "slot"}
+        order = _toposort(before)
+        items: list[Launch | Check | Repeat] = []
+        checked = finite is None
+        for number in order:
+            if not checked and number in updating:
+                items.append(Check(self.buffers[finite]))  # type: ignore[index]
+                checked = True
+            items.append(self._launch(nests[number], reads[number]))
+        if not checked and graph.updates:
+            items.append(Check(self.buffers[finite]))  # type: ignore[index]
+        for node, slot in late:
+            items.append(self._copy(node, slot))
+        return items
+
+    def _in_place(
+        self, grouping: Grouping, nests: dict[int, Nest], reads: dict[int, set[Node]], before: dict[int, set[int]],
+        node: Node, slot: Node, home: int, gate: int | None,
+    ) -> str:  # fmt: skip
+        if any(node is out for _, out in self.graph.outputs):
+            return "the new value is also an output"
+        if sum(node is value for _, value in self.graph.updates) > 1:
+            return "the value goes to two places"
+        group = grouping.groups[home]
+        if group.kind not in ("map", "row", "contract"):
+            return f"a {group.kind} does not write in place"
+        nest = nests[home]
+        target = next(w for w in nest.writes() if w.node is node)
+        for t in postorder(nest.roots()):
+            if t.op == "load" and t.attr[0] is slot and t.attr[1] != target.index:
+                return "its kernel reads the old value at other places than it writes"
+        if nest.contract is not None and any(t.attr[0] is slot for t in (nest.contract.a, nest.contract.b)):
+            return "its kernel reads the old value as an operand"
+        wanted = {number for number, nodes in reads.items() if slot in nodes and number != home} | ({gate} if gate is not None else set())
+        if home in _ancestors(before, wanted) or home in wanted:
+            return "something that needs the new value still reads the old one"
+        return ""
+
+    def _launch(self, nest: Nest, reads: set[Node]) -> Launch:
+        ins = [self.buffers[n] for n in sorted(reads, key=lambda n: self.buffers[n].name)]
+        if nest.scatter is not None:
+            outs = [self.buffers[nest.scatter.out]]
+        else:
+            outs = [self.buffers[w.node] for w in nest.writes()]
+        return Launch(nest, tuple(dict.fromkeys(ins)), tuple(dict.fromkeys(outs)))
+
+    def _copy(self, node: Node, slot: Node) -> Launch:
+        from ..loops import scalar as s
+        from ..loops.nest import Axis, Stage, Write
+
+        target = lookup("input").call(f"{slot.attrs['name']}.new", slot.shape, slot.dtype)
+        self.buffers[target] = replace_buffer(self.buffers[slot], target)
+        axes = tuple(Axis(f"c{i}", d) for i, d in enumerate(slot.shape))
+        idx = tuple(0 if a.size == 1 else sym(a.name) for a in axes)
+        nest = Nest("map", "copy", axes, (), (Stage((Write(target, idx, s.load(node, idx, node.dtype)),)),), nodes=(node,))
+        return Launch(nest, (self.buffers[node],), (self.buffers[target],))
+
+
+def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
+    """The same memory under another node: an update in place."""
+    return replace(buffer, node=node)
+
+
+def _layout_of(node: Node) -> Layout:
+    return node.attrs["layout"] if node.op.name == "relayout" else row_major(node.ndim)
+
+
+def _reads(nest: Nest) -> set[Node]:
+    if nest.scatter is not None:
+        return {nest.scatter.base, nest.scatter.index, nest.scatter.update}
+    return {t.attr[0] for t in postorder(nest.roots()) if t.op == "load"}
+
+
+def _ancestors(before: dict[int, set[int]], roots: set[int]) -> set[int]:
+    seen: set[int] = set()
+    stack = list(roots)
+    while stack:
+        for p in before.get(stack.pop(), ()):
+            if p not in seen:
+                seen.add(p)
+                stack.append(p)
+    return seen
+
+
+def _toposort(before: dict[int, set[int]]) -> list[int]:
+    """Groups in an order that respects ``before``, otherwise by number."""
+    import heapq
+
+    waiting = {n: len(deps) for n, deps in before.items()}
+    users: dict[int, list[int]] = {}
+    for n, deps in before.items():
+        for d in deps:
+            users.setdefault(d, []).append(n)
+    ready = [n for n, count in waiting.items() if not count]
+    heapq.heapify(ready)
+    out = []
+    while ready:
+        n = heapq.heappop(ready)
+        out.append(n)
+        for u in users.get(n, ()):
+            waiting[u] -= 1
+            if not waiting[u]:
+                heapq.heappush(ready, u)
+    if len(out) != len(before):
+        raise CompileError("the schedule has a cycle")
+    return out
+
+
+def _separate_results(graph: Graph) -> Graph:
+    """Outputs that are inputs, constants or the same node twice become copies, so that each result has its own memory."""
+    leaves = {i.node for i in graph.inputs}
+    return graph if not any(n in leaves for n in graph.roots) else graph.with_roots(lambda n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim)) if n in leaves else n)
+
+
+def _phases(items: list[Launch | Check | Repeat], start: int = 0) -> int:
+    """Puts a barrier before every launch that touches what another kernel since the last barrier wrote (or overwrites
+    what one reads), and numbers the stretches between barriers."""
+    phase = start
+    read: set[object] = set()
+    written: set[object] = set()
+    for item in items:
+        if isinstance(item, Check):
+            phase += 1
+            read, written = set(), set()
+            item.phase = phase
+            continue
+        if isinstance(item, Repeat):
+            phase = _phases(item.body, phase + 1) + 1
+            item.phase = phase
+            read, written = set(), set()
+            continue
+        ins, outs = {memory_key(b) for b in item.reads}, {memory_key(b) for b in item.writes}
+        if ins & written or outs & (read | written):
+            item.barrier = True
+            phase += 1
+            read, written = set(), set()
+        item.phase = phase
+        read |= ins
+        written |= outs
+    return phase
+
+
+def memory_key(buffer: Buffer) -> object:
+    """Equal for two buffers that are the same memory."""
+    return ("slot", buffer.name) if buffer.space == "slot" else buffer.node
+
+
+_ = (TRIP, prod)
