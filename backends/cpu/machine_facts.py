@@ -1,0 +1,33 @@
+"""What the printers need to know of the processor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.errors import GraphcError
+
+__all__ = ["Facts", "host_facts"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``width``: vector width in float32 lanes (16 AVX-512, 8 AVX2, 4 portable)."""
+
+    width: int
+
+    def tile(self, itemsize: int) -> tuple[int, int]:
+        """Rows and lanes of the contraction tile: accumulators, one row of B and one element of A fit the registers."""
+        lanes = max(2 * self.width * 4 // itemsize, 2)
+        return (8 if self.width == 16 else 6 if self.width == 8 else 4), lanes
+
+
+def host_facts(width: int | None = None) -> Facts:
+    """The facts of this machine; ``width`` forces another vector width (tests do)."""
+    if width is None:
+        import llvmlite.binding as llvm
+
+        features = llvm.get_host_cpu_features()
+        width = 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+    if width not in (16, 8, 4):
+        raise GraphcError(f"vector width {width} is not one of 16, 8, 4")
+    return Facts(width)

@@ -1,0 +1,1 @@
+"""One printer per kind of nest: loop IR in, Numba source text out."""

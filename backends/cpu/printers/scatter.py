@@ -1,0 +1,45 @@
+"""The printer of scatters: each thread owns a range of destination rows and walks all updates in order.
+
+So the result does not depend on the number of threads, and no atomics are needed.
+"""
+
+from __future__ import annotations
+
+from graphc.loops.nest import Nest
+
+from ..machine_facts import Facts
+from .emit import Emitter
+from .text import Printed
+
+__all__ = ["print_scatter"]
+
+
+def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> Printed:  # type: ignore[type-arg]
+    """The kernel of ``out = base; out[index[i]] += update[i]``."""
+    s = nest.scatter
+    assert s is not None
+    out = Emitter(buffers, None, comment=comment)
+    dt = buffers[s.out].type.dtype
+    lanes = max(facts.width * 4 // dt.itemsize, 2)
+    load, store = out.make("loader", dt, 1, lanes), out.make("storer", dt, 1, lanes)
+    index = buffers[s.index].type.dtype
+    pick = f"{out.fn('item')}({out.make('cast', 'i64')}({out.make('loader', index, 1, 1)}({{}}, i, 0, 1, 1)))"
+    po, pb, pi, pu = (out.pointer(buffers[n]) for n in (s.out, s.base, s.index, s.update))
+    rows, columns, count = out.size(s.rows), out.size(s.columns), out.size(s.count)
+    out.line(f"lo = {rows} * tid // nthreads")
+    out.line(f"hi = {rows} * (tid + 1) // nthreads")
+    if po != pb:
+        out.open(f"for j in range(lo * {columns}, hi * {columns}, {lanes}):")
+        out.line(f"w = min({lanes}, hi * {columns} - j)")
+        out.line(f"{store}({po}, j, 0, {load}({pb}, j, 0, 1, w), 1, w)")
+        out.close()
+    out.open(f"for i in range({count}):")
+    out.line(f"r = {pick.format(pi)}")
+    out.open("if r >= lo and r < hi:")
+    out.open(f"for j in range(0, {columns}, {lanes}):")
+    out.line(f"w = min({lanes}, {columns} - j)")
+    out.line(f"x = {out.fn('add')}({load}({po}, r * {columns} + j, 0, 1, w), {load}({pu}, i * {columns} + j, 0, 1, w))")
+    out.line(f"{store}({po}, r * {columns} + j, 0, x, 1, w)")
+    for _ in range(3):
+        out.close()
+    return Printed(out.render(), out.slots)
