@@ -1,0 +1,1 @@
+"""What a user writes with: modules, layers, losses, optimisers, ``compile`` and ``fit``. ``graphc`` re-exports it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ArgumentError",
     "CompileError",
     "DTypeError",
     "DeviceUnavailableError",
@@ -46,6 +47,10 @@ class ShapeError(GraphcError, ValueError):
 
 class DTypeError(GraphcError, TypeError):
     """A dtype that an operation or argument does not take."""
+
+
+class ArgumentError(GraphcError, TypeError):
+    """Too few, too many or unknown arguments."""
 
 
 class TraceError(GraphcError):

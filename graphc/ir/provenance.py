@@ -7,7 +7,7 @@ construction inside :meth:`Provenance.inherit`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -29,6 +29,10 @@ class Loc:
 
     def __str__(self) -> str:
         return f"{self.file.rsplit('/', 1)[-1]}:{self.line}"
+
+
+Locate = Callable[[], tuple[Iterable[Loc], Iterable[str]]]
+"""Gives the lines and scopes of the node that is being made now."""
 
 
 @dataclass
@@ -66,9 +70,11 @@ class Provenance:
             self.add(node, origin.locs, origin.scopes)
 
     @contextmanager
-    def recording(self, locs: Iterable[Loc] = (), scopes: Iterable[str] = ()) -> Iterator[Provenance]:
-        """Every node made inside gets these lines and scopes."""
-        token = _current.set((self, tuple(locs), tuple(scopes)))
+    def recording(
+        self, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), locate: Locate | None = None
+    ) -> Iterator[Provenance]:
+        """Every node made inside gets these lines and scopes, or those that ``locate()`` gives at that moment."""
+        token = _current.set((self, tuple(locs), tuple(scopes), locate))
         try:
             yield self
         finally:
@@ -87,14 +93,16 @@ class Provenance:
             yield p
 
 
-_current: ContextVar[tuple[Provenance, tuple[Loc, ...], tuple[str, ...]] | None] = ContextVar("provenance", default=None)
+_Recording = tuple[Provenance, tuple[Loc, ...], tuple[str, ...], Locate | None]
+_current: ContextVar[_Recording | None] = ContextVar("provenance", default=None)
 
 
 def note(node: Node) -> None:
     """Called by ``Node.make`` for each node it hands out."""
     now = _current.get()
     if now is not None:
-        now[0].add(node, now[1], now[2])
+        locs, scopes = (now[1], now[2]) if now[3] is None else now[3]()
+        now[0].add(node, locs, scopes)
 
 
 def active() -> Provenance | None:

@@ -73,6 +73,9 @@ def as_node(value: Any, like: DType | None = None) -> Node:
             return constant(value, like)
     if isinstance(value, (bool, int, float, np.ndarray, np.generic, list, tuple)):
         return constant(value)
+    held = getattr(value, "__graphc_node__", None)  # a parameter of the frontend, inside a trace
+    if isinstance(held, Node):
+        return held
     raise DTypeError(f"a {type(value).__name__} is not a tensor or a number")
 
 

@@ -1,0 +1,201 @@
+"""Modules: named trees of parameters with a ``forward``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ParameterError, TraceError
+from graphc.ir.node import Node
+
+from .locate import user_loc
+from .parameter import Buffer, Parameter, current_trace
+
+__all__ = ["Module"]
+
+
+class Module:
+    """Base of layers and models. Assign parameters, buffers, modules, or lists, tuples and dicts of them, as attributes.
+
+    No ``super().__init__()`` is needed. Names are attribute paths: ``fc.0.weight``. A parameter found at two paths is one
+    parameter under the first. Inside ``forward``, parameters are tensors and ``self.training`` is a constant of the trace.
+
+    >>> class Scale(Module):
+    ...     def __init__(self):
+    ...         self.w = Parameter([2.0])
+    ...     def forward(self, x):
+    ...         return x * self.w
+    >>> [name for name, _ in Scale().named_parameters()]
+    ['w']
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = object.__new__(cls)
+        vars(self)["_graphc_built"] = user_loc(2)
+        return self
+
+    def forward(self, *args: Any) -> Any:
+        """The module's meaning; subclasses define it."""
+        raise TraceError(f"{type(self).__name__} has no forward()", hint="define forward(self, x)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        trace = current_trace()
+        if trace is None:
+            raise TraceError(
+                f"{type(self).__name__} was called outside of a trace", hint="model = gc.compile(module, gc.spec(...)); model.predict(x)"
+            )
+        with trace.entering(self) as path:
+            output = self.forward(*args, **kwargs)
+            trace.record_call(path, self, output)
+        return output
+
+    # -- attributes ------------------------------------------------------------------------------------------------
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if isinstance(value, (Parameter, list, tuple, dict)) and not name.startswith("_graphc"):
+            trace = current_trace()
+            if trace is not None:
+                return _resolved(value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(value, Node):
+            trace = current_trace()
+            if isinstance(old, Buffer) and trace is not None:
+                trace.assign_buffer(old, value)
+                return
+            if isinstance(old, Parameter):
+                raise TraceError(f"parameter {name!r} cannot be assigned a tensor", hint="optimisers write parameters; use nn.Buffer for state")
+        object.__setattr__(self, name, value)
+
+    @property
+    def training(self) -> bool:
+        """True while a training step is traced; a constant of the graph."""
+        trace = current_trace()
+        return trace is not None and trace.training
+
+    # -- the tree --------------------------------------------------------------------------------------------------
+    def walk(self) -> Iterator[tuple[str, Module | Parameter]]:
+        """Every module and parameter below this one with its path, each once, in order of assignment."""
+        seen: set[int] = {id(self)}
+        yield from _walk(self, "", seen)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Every module below this one, with its path."""
+        return ((path, v) for path, v in self.walk() if isinstance(v, Module))
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter (without buffers), with its path; a tied one under its first path."""
+        return ((path, v) for path, v in self.walk() if isinstance(v, Parameter) and not isinstance(v, Buffer))
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer, with its path."""
+        return ((path, v) for path, v in self.walk() if isinstance(v, Buffer))
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter (without buffers)."""
+        return [p for _, p in self.named_parameters()]
+
+    def requires_grad_(self, value: bool = True) -> Module:
+        """Makes all parameters trainable, or frozen; gives back the module."""
+        for p in self.parameters():
+            p.trainable = value
+        return self
+
+    def freeze(self) -> Module:
+        """No parameter of this module is trained from now on."""
+        return self.requires_grad_(False)
+
+    def unfreeze(self) -> Module:
+        """All parameters of this module are trained from now on."""
+        return self.requires_grad_(True)
+
+    # -- values ----------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers by name, in their logical shapes."""
+        return {path: v.numpy() for path, v in self.walk() if isinstance(v, Parameter)}
+
+    def load_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Writes all parameters and buffers, or none.
+
+        Raises :class:`ParameterError` listing every missing, unexpected and mismatched name.
+        """
+        own = {path: v for path, v in self.walk() if isinstance(v, Parameter)}
+        problems = [f"missing: {n}" for n in own if n not in values]
+        problems += [f"unexpected: {n}" for n in values if n not in own]
+        ready: dict[str, np.ndarray] = {}
+        for n, p in own.items():
+            if n in values:
+                array = np.asarray(values[n])
+                if array.shape != p.shape:
+                    problems.append(f"{n}: shape {array.shape}, expected {p.shape}")
+                elif array.dtype != p.dtype.numpy and not (array.dtype.kind == "f" and p.dtype.is_float):
+                    problems.append(f"{n}: dtype {array.dtype}, expected {p.dtype}")
+                else:
+                    ready[n] = array
+        if problems:
+            raise ParameterError(f"values do not fit {type(self).__name__}", notes=tuple(problems))
+        stores = {id(p.store): p.store for p in own.values() if p.store is not None}
+        for store in stores.values():
+            store.write({p.name: ready[n] for n, p in own.items() if p.store is store})
+        for n, p in own.items():
+            if p.store is None:
+                p.assign(ready[n])
+
+    def __repr__(self) -> str:
+        own = ", ".join(f"{k}={v!r}" for k, v in self.describe().items())
+        inner = [f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in _direct(self) if isinstance(v, Module)]
+        return f"{type(self).__name__}({own})" if not inner else f"{type(self).__name__}({own}\n" + "\n".join(inner) + "\n)"
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that ``repr`` shows."""
+        return {}
+
+
+def _resolved(value: Any) -> Any:
+    """Parameters as tensors, also directly inside lists, tuples and dicts."""
+    if isinstance(value, Parameter):
+        return value.node
+    if isinstance(value, dict):
+        return {k: _resolved(v) for k, v in value.items()} if any(isinstance(v, Parameter) for v in value.values()) else value
+    if isinstance(value, (list, tuple)) and any(isinstance(v, Parameter) for v in value):
+        return type(value)(_resolved(v) for v in value)
+    return value
+
+
+_PART = re.compile(r"\w+")
+
+
+def _direct(module: Module) -> Iterator[tuple[str, Any]]:
+    for key, value in vars(module).items():
+        if not key.startswith("_graphc"):
+            yield from _scan(value, key)
+
+
+def _scan(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, (Module, Parameter)):
+        yield path, value
+    elif isinstance(value, (list, tuple)):
+        for i, v in enumerate(value):
+            yield from _scan(v, f"{path}.{i}")
+    elif isinstance(value, dict):
+        for k, v in value.items():
+            if isinstance(v, (Module, Parameter, list, tuple, dict)):
+                found = list(_scan(v, f"{path}.{k}"))
+                if found and not _PART.fullmatch(str(k)):
+                    raise TraceError(f"the key {k!r} of {path} cannot be part of a name", hint="use letters, digits and _")
+                yield from found
+
+
+def _walk(module: Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Module | Parameter]]:
+    for key, value in _direct(module):
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield prefix + key, value
+        if isinstance(value, Module):
+            yield from _walk(value, f"{prefix}{key}.", seen)

@@ -1,0 +1,74 @@
+"""graphc: a graph compiler for deep learning in pure Python.
+
+Names are imported when they are first used, so that ``import graphc`` costs almost nothing.
+
+>>> import graphc as gc
+>>> f = gc.compile(lambda a: a * 2 + 1, gc.spec("N"), target="reference")
+>>> f([1.0, 2.0]).tolist()
+[3.0, 5.0]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# where each public name lives: "module" is the module itself, "module:name" a name in it
+_NAMES = {
+    "Dim": ".frontend.specs:Dim",
+    "Model": ".frontend.model:Model",
+    "callbacks": ".frontend.callbacks",
+    "compile": ".frontend.compile:compile",
+    "data": ".frontend.data",
+    "errors": ".errors",
+    "explain_fusion": ".inspect.explain:explain_fusion",
+    "grad": ".frontend.differentiate:grad",
+    "init": ".frontend.init",
+    "inspect": ".inspect",
+    "losses": ".frontend.losses",
+    "metrics": ".frontend.metrics",
+    "nn": ".frontend.nn",
+    "ops": ".ops",
+    "optim": ".frontend.optim",
+    "set_seed": ".frontend.random:set_seed",
+    "spec": ".frontend.specs:spec",
+    "step": ".frontend.step:step",
+    "stop_gradient": ".frontend.differentiate:stop_gradient",
+    "trace": ".frontend.trace:trace",
+    "value_and_grad": ".frontend.differentiate:value_and_grad",
+}
+_ERRORS = (
+    "ArgumentError",
+    "CompileError",
+    "DTypeError",
+    "DeviceUnavailableError",
+    "FileFormatError",
+    "GradientError",
+    "GraphcError",
+    "GuardError",
+    "NonFiniteError",
+    "ParameterError",
+    "ShapeError",
+    "TraceError",
+    "VerifyError",
+)
+
+__all__ = ["__version__", *sorted(_NAMES), *_ERRORS]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    target = f".errors:{name}" if name in _ERRORS else _NAMES.get(name)
+    if target is None:
+        raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+    module, _, attribute = target.partition(":")
+    value: Any = importlib.import_module(module, __name__)
+    if attribute:
+        value = getattr(value, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
