@@ -55,7 +55,7 @@ class Module:
     # -- attributes ------------------------------------------------------------------------------------------------
     def __getattribute__(self, name: str) -> Any:
         value = object.__getattribute__(self, name)
-        if isinstance(value, (Parameter, list, tuple, dict)) and not name.startswith("_graphc"):
+        if isinstance(value, (Parameter, list, tuple, dict)) and not name.startswith(("__", "_graphc")):
             trace = current_trace()
             if trace is not None:
                 return _resolved(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Dim:
         return f"Dim({self.name!r})" if self.hint is None else f"Dim({self.name!r}, hint={self.hint})"
 
 
-Axis = Union[int, str, Dim]
+Axis = int | str | Dim
 
 
 @dataclass(frozen=True)

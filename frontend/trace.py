@@ -238,7 +238,7 @@ class Trace:
     # -- the graph -------------------------------------------------------------------------------------------------
     def graph(self, args: Sequence[Input], outputs: Sequence[tuple[str, Node]], meta: Mapping[str, Any]) -> Graph:
         """The graph of everything that was collected."""
-        updates = [(n, v[-1]) for n, v in self.versions.items() if len(v) > 1]
+        updates = [(n, v[-1]) for n, v in self.versions.items() if len(v) > 1]  # in trace order
         outs, finite = list(outputs), ""
         if self.finite:
             total = self.finite[0]
@@ -248,7 +248,9 @@ class Trace:
             if finite == "$loss":
                 outs.append(("$loss", total))
         needed = set(toposort([n for _, n in outs] + [n for _, n in updates]))
-        state = [Input(n, v[0], self.roles[n]) for n, v in self.versions.items() if v[0] in needed or len(v) > 1]
+        place = {n: i for i, n in enumerate(self.store.slots)} if self.store is not None else {}
+        touched = sorted(self.versions.items(), key=lambda item: place[item[0]])
+        state = [Input(n, v[0], self.roles[n]) for n, v in touched if v[0] in needed or len(v) > 1]
         return Graph(self.name, (*args, *state), tuple(outs), tuple(updates), finite, self.provenance, dict(meta))
 
 
@@ -303,7 +305,7 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
 
 def trace_function(
     fn: Callable[..., Any], specs: Sequence[Any], *, name: str, training: bool = False, store: ParameterStore | None = None,
-    names: Sequence[str] | None = None, root: Module | None = None, prepare: Callable[[Trace], None] | None = None,
+    names: Sequence[str] | None = None, root: Module | None = None,
 ) -> Traced:  # fmt: skip
     """Runs ``fn`` once on symbolic tensors of the given specs. ``names`` are those of the arguments."""
     labels = list(names) if names is not None else argument_names(fn, len(specs))
@@ -325,8 +327,6 @@ def trace_function(
             args.append(tree_map(lambda _, flat=flat: next(flat), tree))
         if root is not None:
             t.register(root, "" if "_graphc_name" not in vars(root) else None)
-        if prepare is not None:
-            prepare(t)
         result = fn(*args)
         outputs: list[tuple[str, Node]] = []
 

@@ -1,0 +1,134 @@
+"""Arrays at call time against declared specs: every mismatch names the argument and the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, DTypeError, GuardError, ShapeError
+from graphc.ir.dims import evaluate, substitute, symbols
+
+from .specs import Spec
+from .tree import leaves
+
+__all__ = ["Arguments", "convert"]
+
+
+def _given(array: np.ndarray) -> str:
+    return f"{array.dtype}({', '.join(map(str, array.shape))}{',' if array.ndim == 1 else ''})"
+
+
+def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
+    """``value`` as a contiguous array of the spec's dtype.
+
+    float64 data is cast to a float32 spec, integers to other integers that hold them, Python lists of numbers as numbers;
+    anything else raises :class:`DTypeError`; another rank or static size raises :class:`ShapeError`.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as e:
+        raise ShapeError(f"{name}: the values form no array: {e}") from None
+    wanted = spec.dtype.numpy
+    if array.dtype != wanted:
+        array = _cast(name, array, wanted, spec, weak=not isinstance(value, (np.ndarray, np.generic)))
+    if array.ndim != len(spec.shape) or any(isinstance(s, int) and s != n for s, n in zip(spec.shape, array.shape, strict=True)):
+        raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(array, spec))
+    return np.ascontiguousarray(array)
+
+
+def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak: bool) -> np.ndarray:
+    kind, target = array.dtype.kind, wanted.kind
+    fits = kind == target or (kind in "iu" and target in "iu") or (weak and target == "f" and kind in "iub") or not array.size and weak
+    if not fits or kind not in "fiub":
+        hint = f"{name}.astype({str(spec.dtype)!r})" if kind in "fiub" else ""
+        raise DTypeError(f"{name}: expected {spec}, got {_given(array)}", hint=hint)
+    if kind in "iu" and target in "iu" and array.size:
+        info = np.iinfo(wanted)
+        low, high = int(array.min()), int(array.max())
+        if low < info.min or high > info.max:
+            raise DTypeError(f"{name}: values from {low} to {high} do not fit {spec}")
+    return array.astype(wanted)
+
+
+def _shape_hint(array: np.ndarray, spec: Spec) -> str:
+    if array.ndim == len(spec.shape) - 1:
+        return "one sample needs a batch axis: x[None]"
+    return ""
+
+
+class Arguments:
+    """The declared arguments of an executable: ``structure`` maps each name to a tree of specs."""
+
+    def __init__(self, structure: Mapping[str, Any]):
+        self.structure = dict(structure)
+        self.flat: dict[str, Spec] = {path: s for label, tree in self.structure.items() for path, s in leaves(tree, label)}
+
+    def __str__(self) -> str:
+        return "(" + ", ".join(f"{n}: {s}" for n, s in self.flat.items()) + ")"
+
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """Arrays by input name, checked and converted.
+
+        Raises :class:`ArgumentError` for a wrong number or an unknown name, and what :func:`convert` and
+        :meth:`check_dims` raise.
+        """
+        names = list(self.structure)
+        given = dict(zip(names, args, strict=False))
+        extra = dict(kwargs or {})
+        unknown = [k for k in extra if k not in names or k in given]
+        given |= extra
+        missing = [n for n in names if n not in given]
+        if len(args) > len(names) or unknown or missing:
+            what = f"unexpected {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}" if missing else f"{len(args)} given"
+            raise ArgumentError(f"takes {len(names)} argument{'s' * (len(names) != 1)} {self}: {what}")
+        arrays: dict[str, np.ndarray] = {}
+        for label, tree in self.structure.items():
+            self._match(label, tree, given[label], arrays)
+        self.check_dims({n: a.shape for n, a in arrays.items()})
+        return arrays
+
+    def _match(self, path: str, tree: Any, value: Any, arrays: dict[str, np.ndarray]) -> None:
+        if isinstance(tree, Spec):
+            arrays[path] = convert(path, value, tree)
+            return
+        if isinstance(tree, Mapping):
+            if not isinstance(value, Mapping) or set(value) != set(tree):
+                raise ArgumentError(f"{path}: expected a dict with the keys {', '.join(map(str, tree))}")
+            for k, sub in tree.items():
+                self._match(f"{path}.{k}", sub, value[k], arrays)
+        elif tree is not None:
+            if not isinstance(value, (tuple, list)) or len(value) != len(tree):
+                raise ArgumentError(f"{path}: expected {len(tree)} arrays in a tuple")
+            for i, (sub, v) in enumerate(zip(tree, value, strict=True)):
+                self._match(f"{path}.{i}", sub, v, arrays)
+
+    def check_dims(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """The value of each named dim; raises :class:`GuardError` where two arguments disagree."""
+        dims: dict[str, int] = {}
+        source: dict[str, str] = {}
+        later = []
+        for name, shape in shapes.items():
+            for axis, (size, n) in enumerate(zip(self.flat[name].shape, shape, strict=True)):
+                names = symbols(size)
+                if not names:
+                    continue
+                if str(size) not in names:
+                    later.append((name, axis, size, n))
+                    continue
+                symbol = str(size)
+                if dims.setdefault(symbol, n) != n:
+                    raise GuardError(
+                        f"{name}: {symbol} is {n} on axis {axis}, but {source[symbol]} has {symbol} = {dims[symbol]}",
+                        notes=tuple(f"{k}: {self.flat[k]}" for k in (source[symbol], name)),
+                    )
+                source.setdefault(symbol, name)
+        for name, axis, size, n in later:
+            if symbols(substitute(size, dims)):
+                continue
+            if evaluate(size, dims) != n:
+                raise GuardError(f"{name}: axis {axis} is {n}, but {size} = {evaluate(size, dims)}")
+        return dims
+
+

@@ -1,0 +1,58 @@
+"""``gc.compile``: from a module or function to something that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.errors import ArgumentError
+
+from .function import Function
+from .locate import boundary
+from .module import Module
+from .trace import trace_function
+
+__all__ = ["compile", "function_name"]
+
+
+def function_name(fn: Any) -> str:
+    """A name for the graph of a function."""
+    name = getattr(fn, "__name__", type(fn).__name__)
+    return name if name.isidentifier() else "f"
+
+
+@boundary
+def compile(
+    fn: Any, *specs: Any, loss: Any = None, optimizer: Any = None, metrics: Sequence[Any] = (), target: str = "cpu", target_spec: Any = None,
+    eager: bool = False, clip_norm: float | None = None, **options: Any,
+) -> Any:  # fmt: skip
+    """Compiles a module or a function for inputs of the given specs.
+
+    A module gives a :class:`~graphc.frontend.model.Model`; with ``loss`` and ``optimizer`` it can be trained. ``target_spec``
+    is the spec of the labels, where the loss does not tell; ``clip_norm`` bounds the global norm of the gradients; with
+    ``eager`` everything is compiled now and not at first use. A function of tensors gives a function of arrays.
+
+    Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
+
+    >>> import graphc as gc
+    >>> f = compile(lambda a, b: (a @ b).sum(-1), gc.spec("N", 2), gc.spec(2, 3), target="reference")
+    >>> f([[1.0, 1.0]], [[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]).tolist()
+    [9.0]
+    """
+    if isinstance(fn, Module):
+        from .model import Model
+
+        model = Model(
+            fn, specs, loss=loss, optimizer=optimizer, metrics=metrics, target=target, target_spec=target_spec, clip_norm=clip_norm, options=options
+        )
+        if eager:
+            model.compile_all()
+        return model
+    if loss is not None or optimizer is not None or metrics or clip_norm is not None or target_spec is not None:
+        raise ArgumentError("loss, optimizer, metrics, clip_norm and target_spec go with a module", hint="gc.step(fn, *specs) trains with any function")
+    if not callable(fn):
+        raise ArgumentError(f"{fn!r} is neither a module nor a function")
+    made = Function(trace_function(fn, specs, name=function_name(fn)), target, options)
+    if eager:
+        made.executable  # noqa: B018
+    return made

@@ -1,0 +1,81 @@
+"""A traced computation and its executable, called with arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.compiler import compile_graph
+from graphc.errors import NonFiniteError
+from graphc.ir.graph import Graph
+
+from .arguments import Arguments
+from .diagnose import explain_nonfinite
+from .locate import boundary
+from .trace import Traced
+from .tree import tree_map
+
+__all__ = ["Function"]
+
+
+class Function:
+    """Arrays in, arrays out: one graph, compiled for one target at the first call.
+
+    Outputs have the structure that the traced function returned. ``graph`` and ``executable`` show what runs.
+    """
+
+    def __init__(self, traced: Traced, target: str, options: Mapping[str, Any] | None = None):
+        self.traced, self.target, self.options = traced, target, dict(options or {})
+        self.arguments = Arguments(traced.specs)
+        self._executable: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as it was traced."""
+        return self.traced.graph
+
+    @property
+    def store(self) -> Any:
+        """The store of the parameters and state that it uses (None where there are none)."""
+        return self.traced.store
+
+    @property
+    def executable(self) -> Any:
+        """The compiled program; compiling happens here, once."""
+        if self._executable is None:
+            with self._lock:
+                if self._executable is None:
+                    self._executable = compile_graph(self.graph, self.target, self.store, **self.options)
+        return self._executable
+
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Runs on arrays that are already checked. Raises :class:`NonFiniteError` with the first operator that failed."""
+        try:
+            return self.executable(inputs)  # type: ignore[no-any-return]
+        except NonFiniteError as e:
+            raise explain_nonfinite(e, self.graph, self.store, inputs) from None
+
+    def restore(self, outputs: Mapping[str, np.ndarray]) -> Any:
+        """Outputs by name in the structure that the function returned."""
+        return tree_map(outputs.__getitem__, self.traced.output)
+
+    @boundary
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.restore(self.run(self.arguments.bind(args, kwargs)))
+
+    def memory_analysis(self) -> Any:
+        """Bytes that a run needs, before the first one."""
+        return self.executable.memory_analysis()
+
+    def explain_fusion(self, a: Any, b: Any) -> str:
+        """One sentence: why two operators share a kernel, or do not."""
+        return self.executable.explain_fusion(a, b)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.graph.name}{self.arguments} for {self.target}>"
+
+
