@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError, GuardError, ShapeError
-from graphc.ir.dims import evaluate, substitute, symbols
+from graphc.ir.dims import symbols
 
 from .specs import Spec
 from .tree import leaves
@@ -105,30 +105,23 @@ class Arguments:
                 self._match(f"{path}.{i}", sub, v, arrays)
 
     def check_dims(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
-        """The value of each named dim; raises :class:`GuardError` where two arguments disagree."""
+        """The value of each dim that stands alone in a spec; raises :class:`GuardError` where two arguments disagree.
+
+        Sizes that are formulas are checked by the executable when it binds them.
+        """
         dims: dict[str, int] = {}
         source: dict[str, str] = {}
-        later = []
         for name, shape in shapes.items():
             for axis, (size, n) in enumerate(zip(self.flat[name].shape, shape, strict=True)):
-                names = symbols(size)
-                if not names:
-                    continue
-                if str(size) not in names:
-                    later.append((name, axis, size, n))
-                    continue
                 symbol = str(size)
+                if symbol not in symbols(size):
+                    continue
                 if dims.setdefault(symbol, n) != n:
                     raise GuardError(
                         f"{name}: {symbol} is {n} on axis {axis}, but {source[symbol]} has {symbol} = {dims[symbol]}",
                         notes=tuple(f"{k}: {self.flat[k]}" for k in (source[symbol], name)),
                     )
                 source.setdefault(symbol, name)
-        for name, axis, size, n in later:
-            if symbols(substitute(size, dims)):
-                continue
-            if evaluate(size, dims) != n:
-                raise GuardError(f"{name}: axis {axis} is {n}, but {size} = {evaluate(size, dims)}")
         return dims
 
 

@@ -56,8 +56,8 @@ class Function:
         """Runs on arrays that are already checked. Raises :class:`NonFiniteError` with the first operator that failed."""
         try:
             return self.executable(inputs)  # type: ignore[no-any-return]
-        except NonFiniteError as e:
-            raise explain_nonfinite(e, self.graph, self.store, inputs) from None
+        except NonFiniteError:
+            raise explain_nonfinite(self.graph, self.store, inputs) from None
 
     def restore(self, outputs: Mapping[str, np.ndarray]) -> Any:
         """Outputs by name in the structure that the function returned."""
