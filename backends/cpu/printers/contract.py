@@ -40,19 +40,26 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
         out.vars[x.name] = f"b{i}"
     out.vars[c.m.name], out.vars[c.n.name] = "m0", "n0"
     out.open("for u in range(units * tid // nthreads, units * (tid + 1) // nthreads):", frozenset(x.name for x in nest.outer))
-    out.line("q = u // mt")
+    out.line(f"q = {out.fn('div_pos')}(u, mt)")
     out.line(f"m0 = (u - q * mt) * {rows}")
-    out.line(f"n0 = (q % nt) * {lanes}")
-    left = "q // nt"
+    if batch:
+        out.line("left = div_pos(q, nt)")
+        out.line(f"n0 = (q - left * nt) * {lanes}")
+    else:
+        out.line(f"n0 = q * {lanes}")
     for i in range(len(batch) - 1, -1, -1):
-        out.line(f"b{i} = {left}" + (f" % {batch[i]}" if i else ""))
-        left = f"{left} // {batch[i]}"
-    out.line(f"mv = min({rows}, {m} - m0)")
-    out.line(f"nv = min({lanes}, {n} - n0)")
+        if i:
+            out.line(f"next = div_pos(left, {batch[i]})")
+            out.line(f"b{i} = left - next * {batch[i]}")
+            out.line("left = next")
+        else:
+            out.line("b0 = left")
+    out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
+    out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
     pa, pb = out.pointer(a_buffer), out.pointer(b_buffer)
     out.vars[c.k.name] = "0"
     out.line(f"a0 = {out.int_expr(a_at)}")
-    out.line(f"b0 = {out.int_expr(b_at)}".replace("b0 =", "w0 ="))
+    out.line(f"w0 = {out.int_expr(b_at)}")
     out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
     out.open(f"for k in range({k}):")
     step_a, step_b = out.size(a_k), out.size(b_k)

@@ -84,14 +84,14 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], lane: Axis | None, c
     for i in range(len(axes) - 1, -1, -1):
         a, var = axes[i], out.vars[axes[i].name]
         if i:
-            out.line(f"q{i} = {left} // {sizes[i]}")
+            out.line(f"q{i} = {out.fn('div_pos')}({left}, {sizes[i]})")
             number = f"{left} - q{i} * {sizes[i]}"
             left = f"q{i}"
         else:
             number = left
         out.line(f"{var} = ({number}) * {count}" if a is lane else f"{var} = {number}")
     if lane is not None:
-        out.line(f"w = min({count}, {out.int_expr(lane.size)} - {out.vars[lane.name]})")
+        out.line(f"w = {out.fn('least')}({count}, {out.int_expr(lane.size)} - {out.vars[lane.name]})")
 
 
 def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int) -> None:
@@ -112,7 +112,7 @@ def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int
     if lane is not None:
         var, size = out.vars[lane.name], out.int_expr(lane.size)
         out.open(f"for {var} in range(0, {size}, {count}):", frozenset({lane.name}))
-        out.line(f"w = min({count}, {size} - {var})")
+        out.line(f"w = {out.fn('least')}({count}, {size} - {var})")
     for w in stage.writes:
         out.store(w)
     for a in stage.accs:

@@ -30,14 +30,14 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     out.line(f"hi = {rows} * (tid + 1) // nthreads")
     if po != pb:
         out.open(f"for j in range(lo * {columns}, hi * {columns}, {lanes}):")
-        out.line(f"w = min({lanes}, hi * {columns} - j)")
+        out.line(f"w = {out.fn('least')}({lanes}, hi * {columns} - j)")
         out.line(f"{store}({po}, j, 0, {load}({pb}, j, 0, 1, w), 1, w)")
         out.close()
     out.open(f"for i in range({count}):")
     out.line(f"r = {pick.format(pi)}")
     out.open("if r >= lo and r < hi:")
     out.open(f"for j in range(0, {columns}, {lanes}):")
-    out.line(f"w = min({lanes}, {columns} - j)")
+    out.line(f"w = {out.fn('least')}({lanes}, {columns} - j)")
     out.line(f"x = {out.fn('add')}({load}({po}, r * {columns} + j, 0, 1, w), {load}({pu}, i * {columns} + j, 0, 1, w))")
     out.line(f"{store}({po}, r * {columns} + j, 0, x, 1, w)")
     for _ in range(3):

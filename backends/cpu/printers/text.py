@@ -160,7 +160,7 @@ class KernelText:
         if isinstance(atom, Sym):
             return self.vars[atom.name]
         if isinstance(atom, FloorDiv):
-            return f"({self.int_expr(atom.num)}) // {self.int_expr_atom(atom.den)}"
+            return f"(({self.int_expr(atom.num)}) // {self.int_expr_atom(atom.den)})"
         return self.scalar_as_int(atom)
 
     def int_expr_atom(self, e: Size) -> str:

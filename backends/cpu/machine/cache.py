@@ -1,0 +1,187 @@
+"""The kernel cache: readable source text and its object code, named by content, shared by processes.
+
+A key is the SHA-256 of the text, the sources of this package, the processor and the tool versions. Beside ``k_<hash>.py``
+lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged, truncated or made
+for something else is rebuilt, never loaded. Files appear by atomic rename, so processes may race.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from .compile import KernelCompileError, ObjectCode, compile_text
+from .loader import host_cpu, load_object
+
+__all__ = ["Kernel", "KernelCache", "default_cache"]
+
+PARALLEL_FROM = 4
+"""Missing kernels from which on worker processes pay for their start."""
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A loaded kernel: where it is, and where its text can be read."""
+
+    name: str
+    address: int
+    path: Path
+
+
+@cache
+def environment_key() -> str:
+    """What an object depends on besides its text."""
+    h = hashlib.sha256()
+    root = Path(__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        h.update(file.name.encode())
+        h.update(file.read_bytes())
+    h.update(repr((host_cpu(), sys.version_info[:2], version("numba"), version("llvmlite"))).encode())
+    return h.hexdigest()
+
+
+def key_of(text: str) -> str:
+    return hashlib.sha256((environment_key() + "\n" + text).encode()).hexdigest()
+
+
+class KernelCache:
+    """A folder of kernels and the table of those that this process has loaded."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None):
+        self.folder = _writable(Path(folder or os.environ.get("GRAPHC_CACHE") or Path.home() / ".cache" / "graphc"))
+        self.loaded: dict[str, Kernel] = {}
+        self.lock = threading.RLock()
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, texts: Sequence[str], progress: Progress | None = None) -> list[Kernel]:
+        """The kernels of texts, in order; compiles what the folder does not have."""
+        with self.lock:
+            keys = [key_of(t) for t in texts]
+            missing: dict[str, str] = {}
+            for key, text in zip(keys, texts, strict=True):
+                if key in self.loaded or key in missing:
+                    continue
+                if self._load(key):
+                    self.hits += 1
+                else:
+                    missing[key] = text
+            self.misses += len(missing)
+            self._build(missing, progress)
+            return [self.loaded[k] for k in keys]
+
+    def path(self, key: str) -> Path:
+        return self.folder / f"k_{key[:16]}.py"
+
+    def _load(self, key: str) -> bool:
+        found = read_entry(self.path(key).with_suffix(".o"), key)
+        if found is None:
+            return False
+        address = load_object(found.data, found.symbol)
+        if not address:
+            return False
+        self.loaded[key] = Kernel(f"k_{key[:16]}", address, self.path(key))
+        return True
+
+    def _build(self, missing: dict[str, str], progress: Progress | None) -> None:
+        if not missing:
+            return
+        for key, text in missing.items():
+            _write(self.path(key), text.encode())
+        left = list(missing)
+        if len(left) >= PARALLEL_FROM and (os.cpu_count() or 1) > 1:
+            _compile_in_workers([(k, self.path(k)) for k in left])
+        for done, key in enumerate(left):
+            if progress is not None:
+                progress(done, len(left), self.path(key).name)
+            if not self._load(key):  # not built by a worker, or a worker failed: build here, where errors can be shown
+                build_entry(key, missing[key], self.path(key))
+                if not self._load(key):
+                    raise KernelCompileError("a compiled kernel could not be loaded", where=f"text  {self.path(key)}")
+
+
+def build_entry(key: str, text: str, path: Path) -> None:
+    """Compiles a text and puts the object beside it."""
+    code = compile_text(text, f"k_{key[:16]}", str(path))
+    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": hashlib.sha256(code.data).hexdigest()})
+    _write(path.with_suffix(".o"), head.encode() + b"\n" + code.data)
+
+
+def read_entry(path: Path, key: str) -> ObjectCode | None:
+    """The object of an entry if it is whole and made for this key, else None."""
+    try:
+        raw = path.read_bytes()
+        head, _, data = raw.partition(b"\n")
+        info = json.loads(head)
+        if info["key"] == key and info["sha256"] == hashlib.sha256(data).hexdigest() and isinstance(info["symbol"], str):
+            return ObjectCode(data, info["symbol"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        with os.fdopen(fd, "wb") as f:
+            f.write(data)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as e:
+        other = Path(tempfile.mkdtemp(prefix="graphc-"))
+        warnings.warn(f"the kernel cache {folder} is not writable ({e.strerror}); using {other} for this process", stacklevel=3)
+        return other
+
+
+def _compile_in_workers(jobs: list[tuple[str, Path]]) -> None:
+    """Fills the folder from worker processes; whatever they leave undone is compiled by the caller."""
+    from .pool import default_threads
+
+    count = min(default_threads(), len(jobs))
+    if count < 2:
+        return
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    workers = []
+    for w in range(1, count):  # this process is worker 0
+        lines = "\n".join(f"{k} {p}" for k, p in jobs[w::count])
+        try:
+            p = subprocess.Popen([sys.executable, "-m", f"{__package__}.compile_worker"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
+        except OSError:
+            continue
+        assert p.stdin is not None
+        p.stdin.write(lines)
+        p.stdin.close()
+        workers.append(p)
+    try:
+        for key, path in jobs[0::count]:
+            build_entry(key, path.read_text(), path)
+    finally:
+        for p in workers:
+            p.wait()
+
+
+@cache
+def default_cache() -> KernelCache:
+    """The cache of this process: GRAPHC_CACHE, or ~/.cache/graphc."""
+    return KernelCache()

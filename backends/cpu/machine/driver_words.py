@@ -1,0 +1,8 @@
+"""The driver's numbers, for those who must not import Numba. A test compares them with driver_code.py."""
+
+# rows of a program
+CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
+# words of the pool's control block
+GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, SEEN = 0, 8, 16, 24, 32, 40, 48
+# words of a program's descriptor
+ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH = 0, 1, 2, 3, 4, 5, 6

@@ -1,0 +1,44 @@
+"""Object code to callable addresses, by llvmlite alone: a warm start never imports Numba."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+__all__ = ["host_cpu", "load_object"]
+
+_lock = threading.Lock()
+_engine: Any = None
+
+
+def _get_engine() -> Any:
+    global _engine
+    if _engine is None:
+        import llvmlite.binding as llvm
+
+        for start in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
+            try:
+                start()
+            except RuntimeError:  # newer llvmlite does this by itself and says so
+                pass
+        machine = llvm.Target.from_default_triple().create_target_machine()
+        _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    return _engine
+
+
+def load_object(data: bytes, symbol: str) -> int:
+    """Maps an object file into the process and gives the address of a symbol (0 if it is not there)."""
+    import llvmlite.binding as llvm
+
+    with _lock:
+        engine = _get_engine()
+        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        engine.finalize_object()
+        return int(engine.get_function_address(symbol))
+
+
+def host_cpu() -> tuple[str, str]:
+    """Name and feature string of this processor: objects are made for them and must not run elsewhere."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

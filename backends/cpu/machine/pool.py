@@ -1,0 +1,214 @@
+"""Threads that run launch lists: Python threads parked inside compiled code.
+
+A worker spins for some 20 us after a run, then yields its core between looks, then parks on a Python lock and costs
+nothing. One program runs at a time; a fork starts with fresh threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+import weakref
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from . import driver_words as w
+from .cache import default_cache
+
+__all__ = ["LaunchList", "Pool", "default_threads", "get_pool"]
+
+PATIENCE = 3000
+_SIGNATURE = (ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+
+
+@cache
+def default_threads() -> int:
+    """Threads of a program: the least of CPU affinity, the container's quota and GRAPHC_THREADS."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(count, _quota())
+    asked = os.environ.get("GRAPHC_THREADS", "")
+    if asked:
+        if not asked.isdigit() or int(asked) < 1:
+            raise ValueError(f"GRAPHC_THREADS must be a positive number, not {asked!r}")
+        count = int(asked)
+    return max(count, 1)
+
+
+def _quota() -> int:
+    """CPUs that the container may use (cgroup v2, then v1)."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        return max(int(limit) // int(period), 1)
+    except (OSError, ValueError):
+        pass
+    try:
+        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
+        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
+        return max(int(limit) // int(period), 1) if int(limit) > 0 else 1 << 20
+    except (OSError, ValueError):
+        return 1 << 20
+
+
+@cache
+def _entries() -> tuple[int, int]:
+    """Addresses of ``start`` and ``work``."""
+    text = (Path(__file__).parent / "driver_code.py").read_text()
+    start, work = default_cache().get([f"{text}\n\nkernel = {name}\n" for name in ("start", "work")])
+    return start.address, work.address
+
+
+class LaunchList:
+    """A program for the driver. Build it with the ``add_*`` methods, then :meth:`finish`."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[int]] = []
+        self.keep: list[np.ndarray] = []
+        self._open: list[int] = []
+
+    def add_call(self, address: int, args: np.ndarray) -> None:
+        self.keep.append(args)
+        self.rows.append([w.CALL, address, args.ctypes.data])
+
+    def add_barrier(self) -> None:
+        self.rows.append([w.BARRIER])
+
+    def add_loop(self, trips: np.ndarray) -> None:
+        """Repeats the rows up to the matching :meth:`end_loop`; ``trips`` is an int64 word read at every run."""
+        self.keep.append(trips)
+        self._open.append(len(self.rows))
+        self.rows.append([w.LOOP, trips.ctypes.data, 0])
+
+    def end_loop(self) -> None:
+        self.rows[self._open.pop()][2] = len(self.rows)
+        self.rows.append([w.ENDLOOP])
+
+    def add_check(self, address: int, itemsize: int) -> None:
+        """Ends the run where the float at an address is not finite."""
+        self.rows.append([w.CHECK_F32 if itemsize == 4 else w.CHECK_F64, address])
+
+    def finish(self, patches: list[tuple[int, int, int]], io_count: int, nthreads: int) -> None:
+        """``patches``: (address of a word, io number, byte offset): the word becomes io address + offset before each run."""
+        self.nthreads = nthreads
+        self.table = np.zeros((max(len(self.rows), 1), 8), np.int64)
+        for i, row in enumerate(self.rows):
+            self.table[i, : len(row)] = row
+        self.patch_table = np.array(patches or [(0, 0, 0)], np.int64)
+        self.io = (ctypes.c_int64 * max(io_count, 1))()
+        self.scratch = np.zeros(64 * nthreads, np.int64)
+        self.descriptor = np.zeros(8, np.int64)
+        self.descriptor[:7] = (
+            self.table.ctypes.data, len(self.rows), self.patch_table.ctypes.data, len(patches), ctypes.addressof(self.io), 0, self.scratch.ctypes.data,
+        )  # fmt: skip
+        self.address = self.descriptor.ctypes.data
+        self._status = (ctypes.c_int64 * 8).from_address(self.address)
+
+    @property
+    def barriers(self) -> int:
+        return sum(r[0] == w.BARRIER for r in self.rows)
+
+    def run(self, *, short: bool = False) -> int:
+        """Runs the program; 0, or 1 + the row of the check that ended it. ``short`` keeps the GIL (one thread only)."""
+        if self.nthreads == 1:
+            _single(short)(None, None, 0, 1, None, self.address)
+        else:
+            get_pool(self.nthreads).run(self)
+        return self._status[w.STATUS]
+
+
+_nothing = (ctypes.c_int64 * 4)()
+
+
+@cache
+def _single(short: bool):  # type: ignore[no-untyped-def]
+    kind = ctypes.PYFUNCTYPE if short else ctypes.CFUNCTYPE
+    call = kind(*_SIGNATURE)(_entries()[0])
+    scratch = ctypes.addressof(_nothing)
+    return lambda a, b, tid, n, c, d: call(scratch, scratch, tid, n, scratch, d)
+
+
+class Pool:
+    """``n`` threads, this one included."""
+
+    def __init__(self, n: int):
+        self.n = n
+        start, work = _entries()
+        self._start = ctypes.CFUNCTYPE(*_SIGNATURE)(start)
+        self._work = ctypes.CFUNCTYPE(*_SIGNATURE)(work)
+        words = w.SEEN + 8 * (n + 1)
+        self._memory = np.zeros(words + 8, np.int64)
+        skip = (-self._memory.ctypes.data % 64) // 8
+        self.control = (ctypes.c_int64 * words).from_address(self._memory.ctypes.data + 8 * skip)
+        self._control_address = ctypes.addressof(self.control)
+        self.lock = threading.Lock()
+        self._scratch = (ctypes.c_int64 * 4)()
+        self._scratch_address = ctypes.addressof(self._scratch)
+        self.parked = [False] * n
+        self.wake = [threading.Semaphore(0) for _ in range(n)]
+        self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True, name=f"graphc-{t}") for t in range(1, n)]
+        for t in self.threads:
+            t.start()
+
+    def _live(self, tid: int) -> None:
+        scratch = (ctypes.c_int64 * 4)()
+        c = self.control
+        while not c[w.STOP]:
+            self._work(ctypes.addressof(scratch), ctypes.addressof(scratch), tid, self.n, self._control_address, PATIENCE)
+            # between this line and the look at GO the interpreter lock orders us with run(): no wake-up is lost
+            self.parked[tid] = True
+            if c[w.GO] == c[w.SEEN + 8 * tid] and not c[w.STOP]:
+                self.wake[tid].acquire()
+            self.parked[tid] = False
+
+    def run(self, program: LaunchList) -> None:
+        with self.lock:
+            c = self.control
+            c[w.DESCRIPTOR] = program.address
+            c[w.DONE] = 0
+            c[w.GO] += 1
+            for tid in range(1, self.n):
+                if self.parked[tid]:
+                    self.wake[tid].release()
+            self._start(self._scratch_address, self._scratch_address, 0, self.n, self._control_address, program.address)
+
+    def stop(self) -> None:
+        """Ends the threads."""
+        self.control[w.STOP] = 1
+        for s in self.wake:
+            s.release()
+
+
+_pools: dict[int, Pool] = {}
+_pools_lock = threading.Lock()
+
+
+def get_pool(n: int) -> Pool:
+    """The process's pool of ``n`` threads."""
+    pool = _pools.get(n)
+    if pool is None:
+        with _pools_lock:
+            pool = _pools.get(n)
+            if pool is None:
+                pool = _pools[n] = Pool(n)
+    return pool
+
+
+@atexit.register
+def _stop_all() -> None:
+    for p in list(_pools.values()):
+        p.stop()
+
+
+def _after_fork() -> None:
+    """The child has no worker threads: it starts its own when it needs them."""
+    global _pools_lock
+    _pools.clear()
+    _pools_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+_ = weakref

@@ -1,0 +1,136 @@
+"""Intrinsics of the driver: shared words, calls through pointers, waiting."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["call_kernel", "fetch_add", "finite_f32", "finite_f64", "get", "load", "pause", "put", "store", "words", "yield_cpu"]
+
+I32, I64, I8P = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
+i64 = types.int64
+block = types.CPointer(types.int64)
+
+
+@intrinsic
+def words(typingctx, address):  # type: ignore[no-untyped-def]
+    """An address as a pointer to int64 words."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.inttoptr(args[0], I64.as_pointer())
+
+    return block(i64), cg
+
+
+@intrinsic
+def get(typingctx, p, i):  # type: ignore[no-untyped-def]
+    """A plain word."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.load(b.gep(args[0], [args[1]]))
+
+    return i64(block, i64), cg
+
+
+@intrinsic
+def put(typingctx, p, i, v):  # type: ignore[no-untyped-def]
+    """Sets a plain word."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        b.store(args[2], b.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(block, i64, i64), cg
+
+
+@intrinsic
+def load(typingctx, p, i):  # type: ignore[no-untyped-def]
+    """A shared word, with acquire order."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.load_atomic(b.gep(args[0], [args[1]]), ordering="acquire", align=8)
+
+    return i64(block, i64), cg
+
+
+@intrinsic
+def store(typingctx, p, i, v):  # type: ignore[no-untyped-def]
+    """Sets a shared word, with release order."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        b.store_atomic(args[2], b.gep(args[0], [args[1]]), ordering="release", align=8)
+        return context.get_dummy_value()
+
+    return types.void(block, i64, i64), cg
+
+
+@intrinsic
+def fetch_add(typingctx, p, i, v):  # type: ignore[no-untyped-def]
+    """Adds to a shared word; gives the value before."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.atomic_rmw("add", b.gep(args[0], [args[1]]), args[2], "acq_rel")
+
+    return i64(block, i64, i64), cg
+
+
+def _declared(b: Any, name: str, ret: Any, args: list[Any]) -> Any:
+    return b.module.globals.get(name) or ir.Function(b.module, ir.FunctionType(ret, args), name)
+
+
+@intrinsic
+def pause(typingctx):  # type: ignore[no-untyped-def]
+    """Tells the core that this is a spin loop."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            b.call(_declared(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
+        return context.get_dummy_value()
+
+    return types.void(), cg
+
+
+@intrinsic
+def yield_cpu(typingctx):  # type: ignore[no-untyped-def]
+    """Lets another thread run on this core."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        b.call(_declared(b, "sched_yield", I32, []), [])
+        return context.get_dummy_value()
+
+    return types.void(), cg
+
+
+@intrinsic
+def call_kernel(typingctx, fn, tid, nthreads, args, trip):  # type: ignore[no-untyped-def]
+    """Calls a compiled kernel by address, in Numba's own convention: (result*, exception**, arguments...) -> status."""
+
+    def cg(context: Any, b: Any, sig: Any, a: Any) -> Any:
+        ft = ir.FunctionType(I32, [I8P.as_pointer(), I8P.as_pointer(), I64, I64, I64.as_pointer(), I64])
+        with b.goto_entry_block():
+            result, error = b.alloca(I8P), b.alloca(I8P)
+        b.call(b.inttoptr(a[0], ft.as_pointer()), [result, error, a[1], a[2], a[3], a[4]])
+        return context.get_dummy_value()
+
+    return types.void(i64, i64, i64, block, i64), cg
+
+
+def _finite(el: Any, bits: Any, exponent: int) -> Any:
+    @intrinsic
+    def f(typingctx, address):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            v = b.load(b.inttoptr(args[0], bits.as_pointer()))
+            mask = bits(exponent)
+            return b.zext(b.icmp_unsigned("!=", b.and_(v, mask), mask), I64)
+
+        return i64(i64), cg
+
+    return f
+
+
+finite_f32 = _finite(ir.FloatType(), I32, 0x7F800000)
+finite_f64 = _finite(ir.DoubleType(), I64, 0x7FF0000000000000)

@@ -1,0 +1,341 @@
+"""Arithmetic on tiles: type-driven, broadcasting, one intrinsic an instruction of the scalar IR."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.extending import intrinsic
+
+from .types import ELEMENT, I32, Tile, code_of, get_row, join, llvm_fn, make_tile, map_rows, numba_type, splat_vector, suffix
+
+CONTRACT = ("contract",)  # multiply-adds may fuse; nothing else may change results
+
+
+def _is_float(code: str) -> bool:
+    return code[0] == "f"
+
+
+def _signed(code: str) -> bool:
+    return code[0] == "i"
+
+
+def _operation(name: str, arity: int, emit: Any, result: Any = None, doc: str = "") -> Any:
+    """An intrinsic applied row by row; ``emit(b, code, *rows)``; ``result(code)`` gives the result's element code."""
+
+    def typer(*ts: Any) -> tuple[Tile, str]:
+        codes = {code_of(t) for t in ts}
+        if len(codes) != 1:
+            raise TypeError(f"{name}: operands of types {', '.join(map(str, ts))}")
+        code = codes.pop()
+        return Tile(result(code) if result else code, *join(*ts)), code
+
+    def generate(out: Tile, code: str, ts: tuple[Any, ...]) -> Any:
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return map_rows(b, out, list(zip(ts, args, strict=True)), lambda *rows: emit(b, code, *rows))
+
+        return out(*ts), cg
+
+    if arity == 1:
+
+        @intrinsic
+        def op(typingctx, x):  # type: ignore[no-untyped-def]
+            return generate(*typer(x), (x,))
+    elif arity == 2:
+
+        @intrinsic
+        def op(typingctx, x, y):  # type: ignore[no-untyped-def]
+            return generate(*typer(x, y), (x, y))
+    else:
+
+        @intrinsic
+        def op(typingctx, x, y, z):  # type: ignore[no-untyped-def]
+            return generate(*typer(x, y, z), (x, y, z))
+
+    op.__doc__ = doc
+    return op
+
+
+def _call(b: Any, name: str, *rows: Any) -> Any:
+    t = rows[0].type
+    return b.call(llvm_fn(b, f"llvm.{name}.{suffix(t)}", t, [r.type for r in rows]), rows)
+
+
+def _zero(t: Any) -> Any:
+    return ir.Constant(t, [0] * t.count) if not str(t.element) in ("float", "double") else ir.Constant(t, [0.0] * t.count)
+
+
+def _ones(t: Any) -> Any:
+    return ir.Constant(t, [1] * t.count)
+
+
+def _div(b: Any, code: str, x: Any, y: Any) -> Any:
+    if _is_float(code):
+        return b.fdiv(x, y)
+    zero = b.icmp_unsigned("==", y, _zero(y.type))
+    safe = b.select(zero, _ones(y.type), y)
+    if _signed(code):  # the one quotient that overflows is INT_MIN / -1: negate instead
+        minus = b.icmp_signed("==", safe, ir.Constant(y.type, [-1] * y.type.count))
+        q = b.select(minus, b.neg(x), b.sdiv(x, b.select(minus, _ones(y.type), safe)))
+    else:
+        q = b.udiv(x, safe)
+    return b.select(zero, _zero(x.type), q)
+
+
+def _floordiv(b: Any, code: str, x: Any, y: Any) -> Any:
+    q = _div(b, code, x, y)
+    if not _signed(code):
+        return q
+    rest = b.sub(x, b.mul(q, y))
+    down = b.and_(b.icmp_signed("!=", rest, _zero(x.type)), b.icmp_signed("!=", b.lshr(rest, _bits(x.type)), b.lshr(y, _bits(x.type))))
+    return b.sub(q, b.zext(down, x.type))
+
+
+def _bits(t: Any) -> Any:
+    return ir.Constant(t, [t.element.width - 1] * t.count)
+
+
+def _extreme(which: str) -> Any:
+    def emit(b: Any, code: str, x: Any, y: Any) -> Any:
+        if _is_float(code):
+            # x where x is NaN or beyond y: one compare and one select; a NaN in y loses no information in the second select
+            r = b.select(b.fcmp_ordered("<" if which == "min" else ">", x, y), x, y)
+            return b.select(b.fcmp_unordered("uno", x, x), x, r)
+        cmp = b.icmp_signed if _signed(code) else b.icmp_unsigned
+        return b.select(cmp("<" if which == "min" else ">", x, y), x, y)
+
+    return emit
+
+
+def _compare(sign: str) -> Any:
+    def emit(b: Any, code: str, x: Any, y: Any) -> Any:
+        if _is_float(code):
+            return b.fcmp_unordered(sign, x, y) if sign == "!=" else b.fcmp_ordered(sign, x, y)
+        return b.icmp_signed(sign, x, y) if _signed(code) else b.icmp_unsigned(sign, x, y)
+
+    return emit
+
+
+def _mulhi(b: Any, code: str, x: Any, y: Any) -> Any:
+    wide = ir.VectorType(ir.IntType(64), x.type.count)
+    product = b.mul(b.zext(x, wide), b.zext(y, wide))
+    return b.trunc(b.lshr(product, ir.Constant(wide, [32] * wide.count)), x.type)
+
+
+def _not(b: Any, code: str, x: Any) -> Any:
+    return b.not_(x)
+
+
+add = _operation("add", 2, lambda b, c, x, y: b.fadd(x, y, flags=CONTRACT) if _is_float(c) else b.add(x, y))
+sub = _operation("sub", 2, lambda b, c, x, y: b.fsub(x, y, flags=CONTRACT) if _is_float(c) else b.sub(x, y))
+mul = _operation("mul", 2, lambda b, c, x, y: b.fmul(x, y, flags=CONTRACT) if _is_float(c) else b.mul(x, y))
+div = _operation("div", 2, _div)
+floordiv = _operation("floordiv", 2, _floordiv)
+neg = _operation("neg", 1, lambda b, c, x: b.fneg(x) if _is_float(c) else b.neg(x))
+fma = _operation("fma", 3, lambda b, c, x, y, z: _call(b, "fma", x, y, z))
+minimum = _operation("minimum", 2, _extreme("min"))
+maximum = _operation("maximum", 2, _extreme("max"))
+sqrt = _operation("sqrt", 1, lambda b, c, x: _call(b, "sqrt", x))
+floor = _operation("floor", 1, lambda b, c, x: _call(b, "floor", x))
+ceil = _operation("ceil", 1, lambda b, c, x: _call(b, "ceil", x))
+rint = _operation("rint", 1, lambda b, c, x: _call(b, "rint", x))
+trunc = _operation("trunc", 1, lambda b, c, x: _call(b, "trunc", x))
+absolute = _operation(
+    "absolute", 1, lambda b, c, x: _call(b, "fabs", x) if _is_float(c) else b.select(b.icmp_signed("<", x, _zero(x.type)), b.neg(x), x)
+)
+mulhi = _operation("mulhi", 2, _mulhi)
+bit_and = _operation("bit_and", 2, lambda b, c, x, y: b.and_(x, y))
+bit_or = _operation("bit_or", 2, lambda b, c, x, y: b.or_(x, y))
+bit_xor = _operation("bit_xor", 2, lambda b, c, x, y: b.xor(x, y))
+bit_not = _operation("bit_not", 1, _not)
+shl = _operation("shl", 2, lambda b, c, x, y: b.shl(x, y))
+shr = _operation("shr", 2, lambda b, c, x, y: b.ashr(x, y) if _signed(c) else b.lshr(x, y))
+lt = _operation("lt", 2, _compare("<"), lambda c: "b1")
+le = _operation("le", 2, _compare("<="), lambda c: "b1")
+gt = _operation("gt", 2, _compare(">"), lambda c: "b1")
+ge = _operation("ge", 2, _compare(">="), lambda c: "b1")
+eq = _operation("eq", 2, _compare("=="), lambda c: "b1")
+ne = _operation("ne", 2, _compare("!="), lambda c: "b1")
+
+
+@intrinsic
+def select(typingctx, c, x, y):  # type: ignore[no-untyped-def]
+    """``x`` where the condition holds, else ``y``."""
+    if code_of(c) != "b1" or code_of(x) != code_of(y):
+        raise TypeError(f"select: {c}, {x}, {y}")
+    out = Tile(code_of(x), *join(c, x, y))
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return map_rows(b, out, list(zip((c, x, y), args, strict=True)), lambda p, u, v: b.select(p, u, v))
+
+    return out(c, x, y), cg
+
+
+def _convert(b: Any, x: Any, source: str, target: str) -> Any:
+    """A vector of another element type."""
+    to = ir.VectorType(ELEMENT[target], x.type.count)
+    if source == target:
+        return x
+    if target == "b1":
+        return b.fcmp_unordered("!=", x, _zero(x.type)) if _is_float(source) else b.icmp_unsigned("!=", x, _zero(x.type))
+    if source == "b1":
+        return b.uitofp(x, to) if _is_float(target) else b.zext(x, to)
+    if _is_float(source) and _is_float(target):
+        return b.fpext(x, to) if target == "f64" else b.fptrunc(x, to)
+    if _is_float(source):
+        # saturating: a plain conversion of NaN or a value out of range is undefined in LLVM
+        name = f"llvm.fpto{'s' if _signed(target) else 'u'}i.sat.{suffix(to)}.{suffix(x.type)}"
+        return b.call(llvm_fn(b, name, to, [x.type]), [x])
+    if _is_float(target):
+        return b.sitofp(x, to) if _signed(source) else b.uitofp(x, to)
+    a, z = ELEMENT[source].width, ELEMENT[target].width
+    if a == z:
+        return x
+    if a > z:
+        return b.trunc(x, to)
+    return b.sext(x, to) if _signed(source) else b.zext(x, to)
+
+
+def _shaped(t: Any, code: str) -> Tile:
+    return Tile(code, t.rows, t.lanes) if isinstance(t, Tile) else Tile(code, 1, 1)
+
+
+@cache
+def cast(code: str) -> Any:
+    """``f(x)``: x converted; float to int truncates and saturates, anything to b1 is x != 0."""
+
+    @intrinsic
+    def f(typingctx, x):  # type: ignore[no-untyped-def]
+        out = _shaped(x, code)
+
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return map_rows(b, out, [(x, args[0])], lambda r: _convert(b, r, code_of(x), code))
+
+        return out(x), cg
+
+    return f
+
+
+@cache
+def bitcast(code: str) -> Any:
+    """``f(x)``: the same bits as another type of the same size."""
+
+    @intrinsic
+    def f(typingctx, x):  # type: ignore[no-untyped-def]
+        out = _shaped(x, code)
+
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return map_rows(b, out, [(x, args[0])], lambda r: b.bitcast(r, out.vector))
+
+        return out(x), cg
+
+    return f
+
+
+@cache
+def splat(code: str, rows: int, lanes: int) -> Any:
+    """``f(scalar)``: the scalar, converted, in every place."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, x):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            one = _convert(b, splat_vector(b, args[0], 1), code_of(x), code)
+            row = splat_vector(b, b.extract_element(one, I32(0)), lanes)
+            return make_tile(b, out, [row] * rows)
+
+        code_of(x)
+        return out(x), cg
+
+    return f
+
+
+@cache
+def spread(code: str, rows: int, lanes: int) -> Any:
+    """``f(x)``: a tile or scalar broadcast to a shape."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, x):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return map_rows(b, out, [(x, args[0])], lambda r: r)
+
+        if code_of(x) != code:
+            raise TypeError(f"spread: {x} to {out}")
+        return out(x), cg
+
+    return f
+
+
+@cache
+def zeros(code: str, rows: int, lanes: int) -> Any:
+    """``f()``: all zero."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return make_tile(b, out, [_zero(out.vector)] * rows)
+
+        return out(), cg
+
+    return f
+
+
+@cache
+def iota(code: str, rows: int, lanes: int) -> Any:
+    """``f(start, row_step, lane_step)``: start + r * row_step + j * lane_step."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, start, row_step, lane_step):  # type: ignore[no-untyped-def]
+        i64 = numba_type("i64")
+
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            el = ELEMENT[code]
+            s, rs, ls = (b.trunc(a, el) if el.width < 64 else a for a in args)
+            line = b.mul(splat_vector(b, ls, lanes), ir.Constant(out.vector, list(range(lanes))))
+            rows_ = []
+            for r in range(rows):
+                at = b.add(s, b.mul(rs, ir.Constant(el, r))) if r else s
+                rows_.append(b.add(line, splat_vector(b, at, lanes)))
+            return make_tile(b, out, rows_)
+
+        return out(i64, i64, i64), cg
+
+    return f
+
+
+@intrinsic
+def item(typingctx, x):  # type: ignore[no-untyped-def]
+    """The scalar of a 1x1 tile."""
+    if (x.rows, x.lanes) != (1, 1):
+        raise TypeError(f"item of {x}")
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.extract_element(get_row(b, x, args[0], 0, 1), I32(0))
+
+    return numba_type(x.code)(x), cg
+
+
+@intrinsic
+def least(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """The smaller of two int64 (Python's min costs Numba an overload resolution at every use)."""
+    i64 = numba_type("i64")
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.select(b.icmp_signed("<", args[0], args[1]), args[0], args[1])
+
+    return i64(i64, i64), cg
+
+
+@intrinsic
+def div_pos(typingctx, x, y):  # type: ignore[no-untyped-def]
+    """x // y for int64 values that are not negative, y not 0: one unsigned division without sign fix-ups."""
+    i64 = numba_type("i64")
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.udiv(args[0], args[1])
+
+    return i64(i64, i64), cg

@@ -1,0 +1,310 @@
+"""Loads and stores of tiles, with row and lane counts for the edges: nothing is touched beyond them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .types import ELEMENT, I1, I8, I32, I64, STORED, Tile, get_row, llvm_fn, make_tile, map_rows, numba_type, splat_vector, suffix
+
+i64 = numba_type("i64")
+
+
+def _pointer(code: str) -> Any:
+    nb = types.CPointer(STORED[code])
+
+    @intrinsic
+    def f(typingctx, address):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            return b.inttoptr(args[0], context.get_value_type(nb))
+
+        return nb(i64), cg
+
+    f.__doc__ = f"An address as a pointer to {code}."
+    return f
+
+
+ptr_f32, ptr_f64, ptr_i8, ptr_i16, ptr_i32, ptr_i64, ptr_u8, ptr_u32, ptr_b1 = (
+    _pointer(c) for c in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u32", "b1")
+)
+
+
+def _stored(code: str) -> Any:
+    """What an element is in memory: a bool is a byte."""
+    return I8 if code == "b1" else ELEMENT[code]
+
+
+def _from_memory(b: Any, code: str, v: Any) -> Any:
+    if code != "b1":
+        return v
+    return b.icmp_unsigned("!=", v, ir.Constant(v.type, [0] * v.type.count))
+
+
+def _to_memory(b: Any, code: str, v: Any) -> Any:
+    return b.zext(v, ir.VectorType(I8, v.type.count)) if code == "b1" else v
+
+
+def _lanes_below(b: Any, n: Any, lanes: int) -> Any:
+    """The mask of lanes j < n."""
+    line = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+    return b.icmp_signed("<", line, splat_vector(b, b.trunc(n, I32), lanes))
+
+
+def _vector_at(b: Any, p: Any, off: Any, vec: Any) -> Any:
+    return b.bitcast(b.gep(p, [off]), vec.as_pointer())
+
+
+def _align(code: str) -> int:
+    return {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "u32": 4, "i16": 2}.get(code, 1)
+
+
+def _masked_load(b: Any, code: str, q: Any, vec: Any, mask: Any) -> Any:
+    zero = ir.Constant(vec, [0.0 if str(vec.element) in ("float", "double") else 0] * vec.count)
+    f = llvm_fn(b, f"llvm.masked.load.{suffix(vec)}.p0", vec, [vec.as_pointer(), I32, ir.VectorType(I1, vec.count), vec])
+    return b.call(f, [q, I32(_align(code)), mask, zero])
+
+
+def _masked_store(b: Any, code: str, v: Any, q: Any, mask: Any) -> None:
+    vec = v.type
+    f = llvm_fn(b, f"llvm.masked.store.{suffix(vec)}.p0", ir.VoidType(), [vec, vec.as_pointer(), I32, ir.VectorType(I1, vec.count)])
+    b.call(f, [v, q, I32(_align(code)), mask])
+
+
+def _row_offset(b: Any, off: Any, ld: Any, m: Any, r: int) -> Any:
+    """Row r, clamped to the last valid one."""
+    if r == 0:
+        return off
+    last = b.sub(m, I64(1))
+    row = b.select(b.icmp_signed("<", I64(r), m), I64(r), last)
+    return b.add(off, b.mul(row, ld))
+
+
+def _void(b: Any, context: Any) -> Any:
+    return context.get_dummy_value()
+
+
+@cache
+def loader(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, m, n)``: row r, lane j = p[off + min(r, m-1)*ld + j]; lanes from n on are 0 and not read."""
+    out, vec = Tile(code, rows, lanes), ir.VectorType(_stored(code), lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, m_, n_ = args
+            mask = None if lanes == 1 else _lanes_below(b, n_, lanes)
+            got = []
+            for r in range(rows):
+                q = _vector_at(b, p_, _row_offset(b, off_, ld_, m_, r), vec)
+                v = b.load(q, align=_align(code)) if mask is None else _masked_load(b, code, q, vec, mask)
+                got.append(_from_memory(b, code, v))
+            return make_tile(b, out, got)
+
+        return out(p, i64, i64, i64, i64), cg
+
+    return f
+
+
+@cache
+def storer(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, x, m, n)``: stores rows below m and lanes below n; x is broadcast to the shape."""
+    vec = ir.VectorType(_stored(code), lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, x, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, x_, m_, n_ = args
+            mask = None if lanes == 1 else _lanes_below(b, n_, lanes)
+
+            def put(r: int) -> None:
+                v = _to_memory(b, code, get_row(b, x, x_, r, lanes))
+                q = _vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec)
+                if mask is None:
+                    b.store(v, q, align=_align(code))
+                else:
+                    _masked_store(b, code, v, q, mask)
+
+            put(0)
+            for r in range(1, rows):
+                with b.if_then(b.icmp_signed("<", I64(r), m_)):
+                    put(r)
+            return _void(b, context)
+
+        return types.void(p, i64, i64, x, i64, i64), cg
+
+    return f
+
+
+def _gather_rows(b: Any, code: str, p: Any, offsets: list[Any], masks: list[Any], lanes: int) -> list[Any]:
+    """Rows gathered from element offsets where the masks hold."""
+    got = []
+    el = _stored(code)
+    for off, mask in zip(offsets, masks, strict=True):
+        v = ir.Constant(ir.VectorType(el, lanes), [0.0 if str(el) in ("float", "double") else 0] * lanes)
+        if el in (ELEMENT["f32"], ELEMENT["f64"], I32, I64) and lanes > 1:
+            ptrs = b.inttoptr(
+                b.add(splat_vector(b, b.ptrtoint(p, I64), lanes), b.mul(off, ir.Constant(ir.VectorType(I64, lanes), [_align(code)] * lanes))),
+                ir.VectorType(el.as_pointer(), lanes),
+            )
+            f = llvm_fn(b, f"llvm.masked.gather.v{lanes}{suffix(el)}.v{lanes}p0", v.type, [ptrs.type, I32, mask.type, v.type])
+            v = b.call(f, [ptrs, I32(_align(code)), mask, v])
+        else:
+            for j in range(lanes):
+                prev = b.block
+                with b.if_then(b.extract_element(mask, I32(j))):
+                    one = b.insert_element(v, b.load(b.gep(p, [b.extract_element(off, I32(j))]), align=_align(code)), I32(j))
+                    inside = b.block
+                phi = b.phi(v.type)
+                phi.add_incoming(v, prev)
+                phi.add_incoming(one, inside)
+                v = phi
+        got.append(_from_memory(b, code, v))
+    return got
+
+
+def _scatter_rows(b: Any, code: str, p: Any, offsets: list[Any], values: list[Any], masks: list[Any], lanes: int) -> None:
+    for off, v, mask in zip(offsets, values, masks, strict=True):
+        for j in range(lanes):
+            with b.if_then(b.extract_element(mask, I32(j))):
+                b.store(b.extract_element(v, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), align=_align(code))
+
+
+def _edge_masks(b: Any, m: Any, n: Any, rows: int, lanes: int) -> list[Any]:
+    """Masks of rows below m and lanes below n."""
+    line = _lanes_below(b, n, lanes)
+    return [b.and_(line, splat_vector(b, b.icmp_signed("<", I64(r), m), lanes)) for r in range(rows)]
+
+
+def _strided_offsets(b: Any, off: Any, ld: Any, ls: Any, rows: int, lanes: int) -> list[Any]:
+    line = b.mul(splat_vector(b, ls, lanes), ir.Constant(ir.VectorType(I64, lanes), list(range(lanes))))
+    return [b.add(line, splat_vector(b, b.add(off, b.mul(ld, I64(r))), lanes)) for r in range(rows)]
+
+
+@cache
+def loader_strided(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, ls, m, n)``: as loader, with lane stride ls; rows from m on are 0."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, ls, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, ls_, m_, n_ = args
+            offs = _strided_offsets(b, off_, ld_, ls_, rows, lanes)
+            return make_tile(b, out, _gather_rows(b, code, p_, offs, _edge_masks(b, m_, n_, rows, lanes), lanes))
+
+        return out(p, i64, i64, i64, i64, i64), cg
+
+    return f
+
+
+@cache
+def storer_strided(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, ls, x, m, n)``: as storer, with lane stride ls."""
+    shape = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, ls, x, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, ls_, x_, m_, n_ = args
+            offs = _strided_offsets(b, off_, ld_, ls_, rows, lanes)
+            values = [_to_memory(b, code, get_row(b, x, x_, r, shape.lanes)) for r in range(rows)]
+            _scatter_rows(b, code, p_, offs, values, _edge_masks(b, m_, n_, rows, lanes), lanes)
+            return _void(b, context)
+
+        return types.void(p, i64, i64, i64, x, i64, i64), cg
+
+    return f
+
+
+def _rows(b: Any, t: Any, v: Any) -> list[Any]:
+    return [get_row(b, t, v, r, t.lanes) for r in range(t.rows)]
+
+
+@cache
+def gather(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, offs, m, n)``: elements at a tile of offsets; masked places are 0 and not read."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, p, offs, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            masks = _edge_masks(b, args[2], args[3], rows, lanes)
+            return make_tile(b, out, _gather_rows(b, code, args[0], _rows(b, offs, args[1]), masks, lanes))
+
+        return out(p, offs, i64, i64), cg
+
+    return f
+
+
+@cache
+def loader_where(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, offs, cond, m, n)``: as gather, and only where the condition holds."""
+    out = Tile(code, rows, lanes)
+
+    @intrinsic
+    def f(typingctx, p, offs, cond, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            masks = _edge_masks(b, args[3], args[4], rows, lanes)
+            masks = [b.and_(x, y) for x, y in zip(masks, _rows(b, cond, args[2]), strict=True)]
+            return make_tile(b, out, _gather_rows(b, code, args[0], _rows(b, offs, args[1]), masks, lanes))
+
+        return out(p, offs, cond, i64, i64), cg
+
+    return f
+
+
+@cache
+def scatter(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, offs, x, m, n)``: stores to a tile of offsets."""
+
+    @intrinsic
+    def f(typingctx, p, offs, x, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            values = [_to_memory(b, code, get_row(b, x, args[2], r, lanes)) for r in range(rows)]
+            _scatter_rows(b, code, args[0], _rows(b, offs, args[1]), values, _edge_masks(b, args[3], args[4], rows, lanes), lanes)
+            return _void(b, context)
+
+        return types.void(p, offs, x, i64, i64), cg
+
+    return f
+
+
+def _transpose(b: Any, rows: list[Any]) -> list[Any]:
+    """A square block of vectors transposed in log2 stages of shuffles."""
+    n = len(rows)
+    step = n // 2
+    while step:
+        new = list(rows)
+        low = [(j if not j & step else n + j - step) for j in range(n)]
+        high = [(j + step if not j & step else n + j) for j in range(n)]
+        for i in range(n):
+            if not i & step:
+                for mask, at in ((low, i), (high, i + step)):
+                    new[at] = b.shuffle_vector(rows[i], rows[i + step], ir.Constant(ir.VectorType(I32, n), mask))
+        rows, step = new, step // 2
+    return rows
+
+
+@cache
+def loader_t(code: str, size: int) -> Any:
+    """``f(p, off, ld, m, n)``: row r, lane j = p[off + r + j*ld] for r < m, j < n: a square block, transposed."""
+    out, vec = Tile(code, size, size), ir.VectorType(_stored(code), size)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, m_, n_ = args
+            mask = _lanes_below(b, m_, size)
+            runs = [_masked_load(b, code, _vector_at(b, p_, _row_offset(b, off_, ld_, n_, j), vec), vec, mask) for j in range(size)]
+            return make_tile(b, out, [_from_memory(b, code, v) for v in _transpose(b, runs)])
+
+        return out(p, i64, i64, i64, i64), cg
+
+    return f
+
+
+_ = map_rows

@@ -1,0 +1,64 @@
+"""The inner step of a contraction: a tile of the result gains a column of A times a row of B."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
+from .types import I8, I32, I64, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
+
+i64 = numba_type("i64")
+
+
+def _outer(b: Any, acc_t: Any, acc: Any, pa: Any, aoff: Any, a_row: Any, m: Any, row_b: Any) -> Any:
+    vec = acc_t.vector
+    fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
+    rows = []
+    for r in range(acc_t.rows):
+        a = b.load(b.gep(pa, [_row_offset(b, aoff, a_row, m, r)]), align=_align(acc_t.code))
+        rows.append(b.call(fma, [splat_vector(b, a, acc_t.lanes), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]))
+    return make_tile(b, acc_t, rows)
+
+
+@intrinsic
+def fma_outer(typingctx, acc, pa, aoff, a_row, m, pb, boff):  # type: ignore[no-untyped-def]
+    """acc[r] + pa[aoff + min(r, m-1)*a_row] * pb[boff : boff+L]; the row of B is read whole."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, pa_, aoff_, a_row_, m_, pb_, boff_ = args
+        row_b = b.load(_vector_at(b, pb_, boff_, acc.vector), align=_align(acc.code))
+        return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, row_b)
+
+    return acc(acc, pa, i64, i64, i64, pb, i64), cg
+
+
+@intrinsic
+def fma_outer_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignore[no-untyped-def]
+    """As fma_outer, reading only lanes below n of the row of B."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, pa_, aoff_, a_row_, m_, pb_, boff_, n_ = args
+        q = _vector_at(b, pb_, boff_, acc.vector)
+        row_b = _masked_load(b, acc.code, q, acc.vector, _lanes_below(b, n_, acc.lanes))
+        return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, row_b)
+
+    return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
+
+
+@intrinsic
+def prefetch(typingctx, p, off):  # type: ignore[no-untyped-def]
+    """Asks for the cache line of p[off]."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        q = b.bitcast(b.gep(args[0], [args[1]]), I8.as_pointer())
+        b.call(llvm_fn(b, "llvm.prefetch.p0", ir.VoidType(), [I8.as_pointer(), I32, I32, I32]), [q, I32(0), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(p, i64), cg
+
+
+_ = I64
