@@ -1,0 +1,100 @@
+"""A small network that reads handwritten digits: scikit-learn's 1797 images of 8x8 pixels.
+
+    python examples/digits_mlp.py --target cpu
+
+Shows what the compiler makes of it (passes, kernels), trains, and writes the model, the text of every stage and an HTML page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+import graphc as gc
+from graphc import callbacks, nn, optim
+from graphc.inspect.text import dump_stages, kernel_table, pass_table
+
+
+class DigitsMLP(nn.Module):
+    """(N, 64) pixels -> (N, 10) logits."""
+
+    def __init__(self, hidden: int = 128, dropout: float = 0.2):
+        self.body = nn.Sequential(
+            nn.Linear(64, hidden),
+            nn.ReLU(),
+            nn.LayerNorm(hidden),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+        )
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(x, y, x_test, y_test), scaled with the statistics of the training images only."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise SystemExit("this example needs scikit-learn: pip install 'graphc-dl[examples]'") from None
+    images, labels = load_digits(return_X_y=True)
+    x, x_test, y, y_test = gc.data.split(images, labels, fraction=0.2, seed=seed)
+    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-3
+    return (x - mean) / std, y, (x_test - mean) / std, y_test
+
+
+def main(argv: list[str] | None = None) -> float:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", default="cpu", choices=("cpu", "reference"))
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--quick", action="store_true", help="a few epochs, as a smoke test")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/digits_mlp"))
+    args = parser.parse_args(argv)
+
+    gc.set_seed(args.seed)
+    x, y, x_test, y_test = digits(args.seed)
+    model = gc.compile(
+        DigitsMLP(),
+        gc.spec(gc.Dim("N", hint=64), 64),
+        loss="cross_entropy",
+        optimizer=optim.Adam(2e-3),
+        metrics=["accuracy"],
+        target=args.target,
+    )
+    model.summary()
+
+    start = time.perf_counter()
+    model.compile_all()
+    print(f"\ncompiled 3 programs in {time.perf_counter() - start:.2f} s")
+    step = model.executables["train_step"]
+    print(f"\npasses of train_step:\n{pass_table(step)}")
+    print(f"\nkernels of train_step:\n{kernel_table(step)}\n")
+
+    start = time.perf_counter()
+    epochs = 5 if args.quick else args.epochs
+    stop = callbacks.EarlyStopping("val_loss", patience=10, restore_best=True)
+    x_fit, x_val, y_fit, y_val = gc.data.split(x, y, fraction=0.1, seed=args.seed + 1)
+    history = model.fit(x_fit, y_fit, batch_size=64, epochs=epochs, validation_data=(x_val, y_val), callbacks=[stop], verbose=1)
+    seconds = time.perf_counter() - start
+
+    result = model.evaluate(x_test, y_test)
+    print(f"\n{history.epochs} epochs, {model.steps} steps in {seconds:.2f} s")
+    print(f"test accuracy {result['accuracy']:.4f}  loss {result['loss']:.4f}  ({len(y_test)} images)")
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    model.save(args.out / "model.graphc")
+    files = [p for mode, program in model.executables.items() for p in dump_stages(args.out / "stages", mode, program)]
+    model.report(args.out / "model.html")
+    print(f"wrote {args.out}/model.graphc, {args.out}/model.html and {len(files)} files in {args.out}/stages")
+    return result["accuracy"]
+
+
+if __name__ == "__main__":
+    main()
