@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 
 import graphc as gc
-from graphc import callbacks, nn, optim
+from graphc import nn, optim
 from graphc.inspect.text import dump_stages, kernel_table, pass_table
 
 
 class DigitsMLP(nn.Module):
     """(N, 64) pixels -> (N, 10) logits."""
 
-    def __init__(self, hidden: int = 128, dropout: float = 0.2):
+    def __init__(self, hidden: int = 256, dropout: float = 0.3):
         self.body = nn.Sequential(
             nn.Linear(64, hidden),
             nn.ReLU(),
-            nn.LayerNorm(hidden),
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
@@ -45,16 +44,16 @@ def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         raise SystemExit("this example needs scikit-learn: pip install 'graphc-dl[examples]'") from None
     images, labels = load_digits(return_X_y=True)
     x, x_test, y, y_test = gc.data.split(images, labels, fraction=0.2, seed=seed)
-    mean, std = x.mean(axis=0), x.std(axis=0) + 1e-3
+    mean, std = x.mean(axis=0), x.std()
     return (x - mean) / std, y, (x_test - mean) / std, y_test
 
 
 def main(argv: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="cpu", choices=("cpu", "reference"))
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--quick", action="store_true", help="a few epochs, as a smoke test")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("out/digits_mlp"))
     args = parser.parse_args(argv)
 
@@ -64,7 +63,7 @@ def main(argv: list[str] | None = None) -> float:
         DigitsMLP(),
         gc.spec(gc.Dim("N", hint=64), 64),
         loss="cross_entropy",
-        optimizer=optim.Adam(2e-3),
+        optimizer=optim.Adam(1e-3),
         metrics=["accuracy"],
         target=args.target,
     )
@@ -79,9 +78,7 @@ def main(argv: list[str] | None = None) -> float:
 
     start = time.perf_counter()
     epochs = 5 if args.quick else args.epochs
-    stop = callbacks.EarlyStopping("val_loss", patience=10, restore_best=True)
-    x_fit, x_val, y_fit, y_val = gc.data.split(x, y, fraction=0.1, seed=args.seed + 1)
-    history = model.fit(x_fit, y_fit, batch_size=64, epochs=epochs, validation_data=(x_val, y_val), callbacks=[stop], verbose=1)
+    history = model.fit(x, y, batch_size=64, epochs=epochs, verbose=1)
     seconds = time.perf_counter() - start
 
     result = model.evaluate(x_test, y_test)
