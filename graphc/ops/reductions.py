@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError
-from ..ir.dims import prod
+from ..ir.dims import Size, prod
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
+from ..loops.fold import Fold
 from .define import NUMERIC, as_node, normal_axes, primitive, rand
 from .elementwise import eq, where
 from .views import broadcast_to, reshape
@@ -49,8 +50,20 @@ def _reduction(name: str, instruction: str, neutral: float, numpy: Any, grad: An
         return keep(node, axes, out) if keepdims else out
 
     return primitive(
-        name, "reduce", doc, call, _infer, numpy=lambda x, *, axes: numpy(x, axes), grad=grad, samples=samples, reduce=(instruction, neutral)
+        name, "reduce", doc, call, _infer, numpy=lambda x, *, axes: numpy(x, axes), grad=grad, samples=samples,
+        reduce=(instruction, neutral), nest=lambda b, node: _fold(node, instruction, neutral),
     )  # fmt: skip
+
+
+def _fold(node: Node, instruction: str, neutral: float) -> Fold:
+    x, axes = node.inputs[0], node.attrs["axes"]
+
+    def value(b: Any, outer: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:
+        o, i = iter(outer), iter(inner)
+        return b.value(x, tuple(next(i) if a in axes else next(o) for a in range(x.ndim)))
+
+    low = np.iinfo(node.dtype.numpy).min if neutral == -np.inf and node.dtype.is_int else neutral
+    return Fold(node.shape, tuple(x.shape[a] for a in axes), value, instruction, low)
 
 
 def _max_numpy(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -27,7 +27,8 @@ __all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "schedule_graph"]
 
 @dataclass(eq=False)
 class Buffer:
-    """Memory of one value. ``space``: "arg" and "out" (the user's arrays), "slot" (parameter store), "const", "temp"."""
+    """Memory of one value. ``space``: "arg" and "out" (the user's arrays), "slot" (parameter store), "const", "temp" (the
+    arena), "static" (kept from call to call)."""
 
     node: Node
     type: TensorType
@@ -53,6 +54,8 @@ class Launch:
     writes: tuple[Buffer, ...]
     barrier: bool = False
     phase: int = 0
+    static: bool = False
+    """Depends on parameters and constants alone: run again only when they change."""
 
 
 @dataclass(eq=False)
@@ -142,6 +145,8 @@ class _Scheduler:
         flat = {node: b.layout for node, b in self.buffers.items()}
         for item in _launches(items):
             item.nest = resolve(item.nest, flat)
+        if not graph.updates:
+            items = _hoist_static(items)
         _phases(items)
         return Schedule(graph, items, self.buffers, outputs, grouping.decisions, grouping, self.notes)
 
@@ -302,6 +307,19 @@ def _separate_results(graph: Graph) -> Graph:
     return graph if not any(n in leaves for n in graph.roots) else graph.with_roots(lambda n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim)) if n in leaves else n)
 
 
+def _hoist_static(items: list[Launch | Check | Repeat]) -> list[Launch | Check | Repeat]:
+    """Without updates, what depends on parameters alone is computed once and kept (relayouts of weights, mostly)."""
+    for item in items:
+        if isinstance(item, Launch) and all(b.space in ("slot", "const", "static") for b in item.reads) and all(b.space == "temp" for b in item.writes):
+            fixed = all(isinstance(b.nbytes, int) for b in item.writes)
+            relayout = any(n.op.name == "relayout" for n in item.nest.nodes)
+            if fixed and relayout:
+                item.static = True
+                for b in item.writes:
+                    b.space = "static"
+    return sorted(items, key=lambda i: not (isinstance(i, Launch) and i.static))
+
+
 def _phases(items: list[Launch | Check | Repeat], start: int = 0) -> int:
     """Puts a barrier before every launch that touches what another kernel since the last barrier wrote (or overwrites
     what one reads), and numbers the stretches between barriers."""
@@ -309,6 +327,9 @@ def _phases(items: list[Launch | Check | Repeat], start: int = 0) -> int:
     read: set[object] = set()
     written: set[object] = set()
     for item in items:
+        if isinstance(item, Launch) and item.static:
+            item.phase = phase
+            continue
         if isinstance(item, Check):
             phase += 1
             read, written = set(), set()

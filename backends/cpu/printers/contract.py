@@ -8,7 +8,7 @@ cache while rows of A stream past it.
 from __future__ import annotations
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient
+from graphc.ir.dims import coefficient, substitute
 from graphc.loops.nest import Nest
 from graphc.schedule.program import Buffer
 
@@ -57,9 +57,9 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
     out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
     pa, pb = out.pointer(a_buffer), out.pointer(b_buffer)
-    out.vars[c.k.name] = "0"
-    out.line(f"a0 = {out.int_expr(a_at)}")
-    out.line(f"w0 = {out.int_expr(b_at)}")
+    start = {c.k.name: 0}
+    out.line(f"a0 = {out.int_expr(substitute(a_at, start))}")
+    out.line(f"w0 = {out.int_expr(substitute(b_at, start))}")
     out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
     out.open(f"for k in range({k}):")
     step_a, step_b = out.size(a_k), out.size(b_k)

@@ -1,0 +1,206 @@
+"""The CPU executable: checks arguments, finds or makes the binding, runs, and keeps the books of state."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import CompileError, NonFiniteError, ParameterError
+from graphc.ir.bind import bind_dims, fit
+from graphc.ir.graph import Graph
+from graphc.passes.pipeline import Lowered, Settings, lower
+from graphc.runtime.store import ParameterStore
+from graphc.schedule.groups import Decision
+from graphc.schedule.memory import MemoryPlan, plan_memory
+from graphc.schedule.program import Schedule, schedule_graph
+
+from .machine.pool import default_threads
+from .machine_facts import Facts, host_facts
+from .program import Binding, Program
+
+__all__ = ["CpuExecutable"]
+
+BINDINGS = 32
+
+
+class CpuExecutable:
+    """A graph compiled to kernels. Compilation happens when it is made; a new value of a named dim compiles nothing."""
+
+    def __init__(self, graph: Graph, store: ParameterStore | None, *, threads: int | None = None, width: int | None = None, progress: Any = None):
+        if store is None and any(i.role != "arg" for i in graph.inputs):
+            raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")
+        self.graph = graph
+        self.store = store
+        self.threads = threads or default_threads()
+        self.facts: Facts = host_facts(width)
+        self.progress = progress
+        self._bindings: OrderedDict[Any, Binding] = OrderedDict()
+        self._args = [i for i in graph.inputs if i.role == "arg"]
+        self._layout_key: Any = None
+        self._compile()
+
+    # -- compiling -------------------------------------------------------------------------------------------------------
+    def _compile(self) -> None:
+        trains = bool(self.graph.updates)
+        slots = self.store.slots if self.store is not None else {}
+        names = [i.name for i in self.graph.inputs if i.role != "arg"]
+        fixed = {n: slots[n].layout for n in names if slots[n].fixed or not (trains and slots[n].layout.is_row_major)}
+        self.lowered: Lowered = lower(self.graph, Settings(self.facts.width, fixed, may_choose=trains))
+        if trains and self.store is not None:
+            for n in names:
+                if n in self.lowered.layouts:
+                    self.store.relayout(n, self.lowered.layouts[n])
+                self.store.slots[n].fixed = True
+        layouts = {n: slots[n].layout for n in names}
+        self.schedule: Schedule = schedule_graph(self.lowered.graph, layouts)
+        self.program = Program(self.schedule, self.facts, self.progress)
+        self._layout_key = self._layouts()
+        self._bindings.clear()
+
+    def _layouts(self) -> Any:
+        if self.store is None:
+            return None
+        return tuple(self.store.slots[i.name].layout for i in self.graph.inputs if i.role != "arg")
+
+    def _binding(self, args: Mapping[str, np.ndarray]) -> Binding:
+        key = tuple(a.shape for a in args.values())
+        binding = self._bindings.get(key)
+        if binding is not None and self._same_memory(binding):
+            self._bindings.move_to_end(key)
+            return binding
+        if self._layouts() != self._layout_key:
+            self._compile()  # another executable over the same store has chosen storage layouts since
+        dims = bind_dims(self._arg_graph, args)
+        binding = Binding(self.program, dims, self.store, self.thread_count(dims))
+        self._bindings[key] = binding
+        while len(self._bindings) > BINDINGS:
+            self._bindings.popitem(last=False)
+        return binding
+
+    @property
+    def _arg_graph(self) -> Graph:
+        return Graph(self.graph.name, tuple(self._args), self.graph.outputs)
+
+    def _same_memory(self, binding: Binding) -> bool:
+        if self.store is None:
+            return True
+        slots = self.store.slots
+        now = [slots[b.name].buffer for b in self.schedule.buffers.values() if b.space == "slot"]
+        return all(a is b for a, b in zip(now, binding.stored, strict=True))
+
+    def thread_count(self, dims: Mapping[str, int]) -> int:
+        """One thread where the work is too small to pay for meeting others."""
+        return self.threads if os.environ.get("GRAPHC_THREADS") or work_of(self.schedule, dims) > SMALL else 1
+
+    # -- running ---------------------------------------------------------------------------------------------------------
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The outputs by name; state is updated unless the guarded output is not finite."""
+        if len(inputs) != len(self._args) or any(i.name not in inputs for i in self._args):
+            given = [i.name for i in self._args]
+            unknown = sorted(set(inputs) - set(given)) or sorted(set(given) - set(inputs))
+            raise ParameterError(f"{self.graph.name}: arguments are {', '.join(given)}; check {unknown[0]!r}")
+        args = {}
+        for i in self._args:
+            a = fit(i.name, inputs[i.name], i.node.tensor)
+            args[i.name] = a if a.flags.c_contiguous else np.ascontiguousarray(a)
+        if self.store is None:
+            return self._run(args)
+        with self.store.lock:
+            return self._run(args)
+
+    def _run(self, args: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        binding = self._binding(args)
+        outs, status = binding.run(args)
+        named = dict(zip(binding.out_order, outs, strict=True))
+        if status:
+            self._not_finite(args)
+        if self.graph.updates and self.store is not None:
+            self.store.version += 1
+        return {name: named[b] for name, b in self.schedule.outputs}
+
+    def _not_finite(self, args: dict[str, np.ndarray]) -> None:
+        """The check has ended the program before any state was written: the reference finds who produced the value."""
+        import importlib
+
+        reference = importlib.import_module("graphc.backends.reference").BACKEND.compile(self.graph, _ReadOnly(self.store))
+        reference(args)
+        raise NonFiniteError(f"{self.graph.finite} is not finite; nothing was written")
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+    @property
+    def stages(self) -> dict[str, str]:
+        """The graph's text after every pass, then the kernels."""
+        out = {"traced": str(self.graph)}
+        out |= {p.name: str(p.after) for p in self.lowered.passes}
+        out["schedule"] = self.listing()
+        return out
+
+    @property
+    def passes(self) -> list[Any]:
+        return self.lowered.passes
+
+    @property
+    def kernels(self) -> list[Any]:
+        """One entry a launch: name, kind, operators, text."""
+        return [self.program.kernels[i] for i in self.schedule.launches()]
+
+    def listing(self) -> str:
+        """Launches in order, with barriers, buffers and the user lines they come from."""
+        prov = self.lowered.graph.provenance
+        lines = []
+        for i in self.schedule.items:
+            if getattr(i, "barrier", False):
+                lines.append("-- barrier --")
+            if i in self.program.kernels:  # type: ignore[comparison-overlap]
+                k = self.program.kernels[i]  # type: ignore[index]
+                locs = sorted({str(loc) for n in k.launch.nest.nodes for loc in prov.locs(n)})
+                axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
+                lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}]  {k.launch.nest.name}" + (f"   # {', '.join(locs)}" if locs else ""))
+            else:
+                lines.append(type(i).__name__.lower())
+        return "\n".join(lines)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return self.schedule.decisions
+
+    def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
+        """The memory plan for sizes (64 for every named dim unless given), known before the first run."""
+        sizes = {d: 64 for d in self.graph.dims} | dict(dims or {})
+        return plan_memory(self.schedule, sizes)
+
+
+class _ReadOnly:
+    """A store that only shows its values."""
+
+    def __init__(self, store: ParameterStore | None):
+        self._store = store
+        if store is not None:
+            self.lock = store.lock
+            self.numpy = store.numpy
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Nothing is written."""
+
+
+SMALL = 200_000
+"""Scalar operations below which a second thread does not pay."""
+
+
+def work_of(schedule: Schedule, dims: Mapping[str, int]) -> int:
+    """A rough count of scalar operations."""
+    from graphc.ir.dims import evaluate, prod
+
+    total = 0
+    for i in schedule.launches():
+        n = i.nest
+        points = evaluate(prod(a.size for a in (*n.outer, *n.inner)), dims)
+        total += points * (evaluate(n.contract.k.size, dims) if n.contract else max(len(n.nodes), 1) * 4)
+    return total
+
+
+_ = np

@@ -1,0 +1,181 @@
+"""A scheduled graph as kernels: each launch's text, the loaded kernels, and the memory and launch list of one binding."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import CompileError
+from graphc.ir.dims import evaluate
+from graphc.ir.graph import Graph
+from graphc.runtime.store import ParameterStore, aligned_empty
+from graphc.schedule.memory import SLACK, MemoryPlan, plan_memory
+from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
+
+from .machine.cache import Kernel, Progress, default_cache
+from .machine.pool import LaunchList
+from .machine_facts import Facts
+from .printers.contract import print_contract
+from .printers.loops import print_loops
+from .printers.scatter import print_scatter
+from .printers.text import Printed, Slot
+
+__all__ = ["Binding", "KernelLaunch", "Program"]
+
+PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
+
+
+@dataclass
+class KernelLaunch:
+    """A launch with its printed kernel."""
+
+    launch: Launch
+    printed: Printed
+    kernel: Kernel
+
+
+def comment_of(launch: Launch, graph: Graph) -> str:
+    """What a reader of the kernel wants to know first: kind, operators. (User lines differ between models that share a
+    kernel, so they stand in the program's listing and not in the text.)"""
+    words = [n.op.name for n in launch.nest.nodes]
+    return f"{launch.nest.kind}: {' '.join(words)}"
+
+
+class Program:
+    """Kernels of a schedule, compiled and loaded."""
+
+    def __init__(self, schedule: Schedule, facts: Facts, progress: Progress | None = None):
+        self.schedule = schedule
+        self.facts = facts
+        launches = schedule.launches()
+        printed = [PRINTERS[i.nest.kind](i.nest, schedule.buffers, facts, comment_of(i, schedule.graph)) for i in launches]
+        kernels = default_cache().get([p.text for p in printed], progress)
+        self.kernels = {i: KernelLaunch(i, p, k) for i, p, k in zip(launches, printed, kernels, strict=True)}
+
+    def texts(self) -> dict[str, str]:
+        """Source of every distinct kernel by name."""
+        return {k.kernel.name: k.printed.text for k in self.kernels.values()}
+
+
+class Binding:
+    """A program for one value of every named dim: arena, argument blocks, launch list."""
+
+    def __init__(self, program: Program, dims: Mapping[str, int], store: ParameterStore | None, nthreads: int):
+        schedule = program.schedule
+        self.program = program
+        self.dims = dict(dims)
+        self.plan: MemoryPlan = plan_memory(schedule, dims)
+        self.nthreads = nthreads
+        self.arena = aligned_empty(self.plan.arena_bytes + SLACK, np.uint8)
+        self.offsets = {p.buffer: p.offset for p in self.plan.placements}
+        self.keep: list[Any] = [self.arena]
+        self.addresses: dict[Buffer, int] = {}
+        self.arg_order = [b for b in dict.fromkeys(schedule.buffers.values()) if b.space == "arg"]
+        self.out_order = list(dict.fromkeys(b for _, b in schedule.outputs))
+        self.io_index = {b: i for i, b in enumerate([*self.arg_order, *self.out_order])}
+        self.patches: list[tuple[int, int, int]] = []
+        self.stored = [store.slots[b.name].buffer for b in schedule.buffers.values() if b.space == "slot"] if store is not None else []
+        self.store = store
+        self.prepare: LaunchList | None = self._build([i for i in schedule.items if isinstance(i, Launch) and i.static])
+        patches = self.patches
+        self.patches = []
+        self.main: LaunchList | None = self._build([i for i in schedule.items if not (isinstance(i, Launch) and i.static)])
+        if patches:
+            raise CompileError("a static launch reads an argument")
+        self.prepared_version = -1
+        self.short = nthreads == 1
+
+    def _build(self, items: list[Launch | Check | Repeat]) -> LaunchList | None:
+        if not items:
+            return None
+        out = LaunchList()
+        blocks: list[tuple[np.ndarray, list[Slot]]] = []
+        self._rows(out, items, blocks)
+        out.finish(self.patches, len(self.io_index), self.nthreads)
+        return out
+
+    def _rows(self, out: LaunchList, items: list[Launch | Check | Repeat], blocks: list[tuple[np.ndarray, list[Slot]]]) -> None:
+        for item in items:
+            if item.barrier and out.rows:
+                out.add_barrier()
+            if isinstance(item, Launch):
+                kernel = self.program.kernels[item]
+                out.add_call(kernel.kernel.address, self._block(kernel.printed.slots))
+            elif isinstance(item, Check):
+                out.add_check(self._address(item.buffer), item.buffer.type.dtype.itemsize)
+            else:
+                out.add_loop(np.array([evaluate(item.count, self.dims)], np.int64))
+                self._rows(out, item.body, blocks)
+                out.add_barrier()
+                out.end_loop()
+
+    def _block(self, slots: list[Slot]) -> np.ndarray:
+        block = np.zeros(max(len(slots), 1), np.int64)
+        for i, s in enumerate(slots):
+            if s.kind == "size":
+                block[i] = evaluate(s.value, self.dims)
+            elif s.kind == "number":
+                block[i] = s.value[0][1]
+            elif s.value in self.io_index:
+                self.patches.append((block.ctypes.data + 8 * i, self.io_index[s.value], 0))
+            else:
+                block[i] = self._address(s.value)
+        self.keep.append(block)
+        return block
+
+    def _address(self, b: Buffer) -> int:
+        if b.space == "temp":
+            return int(self.arena.ctypes.data) + self.offsets[b]
+        if b.space == "slot":
+            if self.store is None:
+                raise CompileError(f"{b.name} needs a parameter store")
+            return int(self.store.slots[b.name].buffer.ctypes.data)
+        if b in self.addresses:
+            return self.addresses[b]
+        if b.space == "const":
+            data = aligned_empty(max(b.node.attrs["value"].size, 1) + SLACK, b.type.dtype.numpy)
+            data[: b.node.attrs["value"].size] = b.node.attrs["value"].reshape(-1)
+        elif b.space == "static":
+            data = aligned_empty(evaluate(b.elements, self.dims) + SLACK, b.type.dtype.numpy)
+        else:
+            raise CompileError(f"{b.name or b.node!r} has no address of its own")
+        self.keep.append(data)
+        self.addresses[b] = int(data.ctypes.data)
+        return self.addresses[b]
+
+    # -- running ---------------------------------------------------------------------------------------------------------
+    def run(self, args: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], int]:
+        """Outputs in the order of ``out_order``, and the driver's status."""
+        outs = [np.empty(tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy) for b in self.out_order]
+        if self.store is not None and self.prepare is not None and self.prepared_version != self.store.version:
+            self.prepare.run()
+            self.prepared_version = self.store.version
+        if self.main is None:
+            return outs, 0
+        io = self.main.io
+        for i, b in enumerate(self.arg_order):
+            io[i] = _data(args[b.name])
+        for i, o in enumerate(outs, len(self.arg_order)):
+            io[i] = _data(o)
+        return outs, self.main.run(short=self.short)
+
+
+# the data pointer is the first field after the object header of an ndarray (numpy/ndarraytypes.h: PyArrayObject_fields);
+# array.ctypes.data says the same and takes 0.9 us
+_HEADER = object.__basicsize__
+
+
+def _data_fast(a: np.ndarray) -> int:
+    return ctypes.c_int64.from_address(id(a) + _HEADER).value
+
+
+def _data_slow(a: np.ndarray) -> int:
+    return int(a.ctypes.data)
+
+
+_probe = np.zeros(3)
+_data = _data_fast if _data_fast(_probe) == _data_slow(_probe) else _data_slow

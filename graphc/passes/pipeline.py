@@ -1,0 +1,84 @@
+"""The pipeline: one ordered list of passes from a traced graph to what the scheduler takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..ir.graph import Graph, verify
+from ..ir.layout import Layout
+from ..ir.node import Node
+from .canonical import canonical_contractions
+from .decompose import decompose
+from .layout import choose_layouts
+from .simplify import simplify
+
+__all__ = ["Lowered", "PassRecord", "Settings", "lower"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a target tells the pipeline: vector width, fixed layouts, whether layouts may be chosen, claimed composites."""
+
+    width: int = 16
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    may_choose: bool = False
+    claims: Callable[[Node], bool] = lambda node: False
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """One pass as it ran: its time, and the graph before and after."""
+
+    name: str
+    seconds: float
+    before: Graph
+    after: Graph
+
+    @property
+    def changed(self) -> bool:
+        return self.before.structural_key != self.after.structural_key
+
+
+@dataclass
+class Lowered:
+    """A graph that is ready to be scheduled, with the record of every pass."""
+
+    graph: Graph
+    layouts: dict[str, Layout]
+    passes: list[PassRecord]
+
+    def as_text(self, stage: str = "") -> str:
+        """The graph after the pass named ``stage`` (the last one if empty)."""
+        for p in self.passes:
+            if p.name == stage:
+                return str(p.after)
+        return str(self.graph)
+
+
+def lower(graph: Graph, settings: Settings) -> Lowered:
+    """Runs every pass in order; each result is verified."""
+    layouts = dict(settings.layouts)
+
+    def layout_pass(g: Graph) -> Graph:
+        choice = choose_layouts(g, layouts, width=settings.width, may_choose=settings.may_choose)
+        layouts.update(choice.slots)
+        return choice.graph
+
+    passes: list[tuple[str, Callable[[Graph], Graph]]] = [
+        ("simplify", simplify),
+        ("decompose", lambda g: decompose(g, settings.claims)),
+        ("simplify primitives", simplify),
+        ("canonical contractions", canonical_contractions),
+        ("layout", layout_pass),
+        ("simplify views", simplify),
+    ]
+    records = []
+    for name, run in passes:
+        start = time.perf_counter()
+        after = run(graph)
+        records.append(PassRecord(name, time.perf_counter() - start, graph, after))
+        graph = after
+    verify(graph)
+    return Lowered(graph, layouts, records)
