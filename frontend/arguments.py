@@ -35,7 +35,7 @@ def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
         array = _cast(name, array, wanted, spec, weak=not isinstance(value, (np.ndarray, np.generic)))
     if array.ndim != len(spec.shape) or any(isinstance(s, int) and s != n for s, n in zip(spec.shape, array.shape, strict=True)):
         raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(array, spec))
-    return np.ascontiguousarray(array)
+    return np.ascontiguousarray(array).reshape(array.shape)  # which would make a scalar 1-D
 
 
 def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak: bool) -> np.ndarray:

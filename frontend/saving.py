@@ -79,6 +79,7 @@ def _encode(tensors: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> bytes
     header = json.loads(raw[8 : 8 + size])
     data = raw[8 + size :]
     header["__metadata__"]["digest"] = _digest(header, data)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # the same bytes every time
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data

@@ -79,7 +79,7 @@ def _attr(value: Any, indent: str) -> str:
 
 # -- parsing ------------------------------------------------------------------------------------------------------------
 _TOKEN = re.compile(
-    r"""\s*(?:\#[^\n]*\n\s*)*(?P<t>%[\w.$]+|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+\.?\d*(?:[eE][-+]?\d+)?"""
+    r"""\s*(?:\#[^\n]*\n\s*)*(?P<t>%[\w.$]+|\d+(?:\.\d+)*\.[A-Za-z_][\w.]*|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+\.?\d*(?:[eE][-+]?\d+)?"""
     r"""|[A-Za-z_$][\w.]*|//|.)""",
     re.S,
 )
@@ -180,7 +180,7 @@ def _graph(r: _Reader) -> Graph:
 
 def _name(r: _Reader) -> str:
     name = r.next()
-    if not re.fullmatch(r"[A-Za-z_$][\w.]*|\d+", name):
+    if not re.fullmatch(r"[A-Za-z_$][\w.]*|\d+(?:\.\d+)*\.[A-Za-z_][\w.]*|\d+", name):
         r.pos -= 1
         raise r.fail("a name")
     return name
