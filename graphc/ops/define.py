@@ -17,7 +17,7 @@ from ..ir.dims import Expr, Size
 from ..ir.dtypes import DType, as_dtype, bool_, float32, float64, int32, int64, promote
 from ..ir.node import Node
 from ..ir.op import OpDef, Sample, lookup, register
-from ..ir.types import Shape, TensorType, Type
+from ..ir.types import Shape, TensorType, TupleType, Type
 
 __all__ = [
     "FLOATS",
@@ -29,6 +29,7 @@ __all__ = [
     "elementwise",
     "normal_axes",
     "normal_axis",
+    "operands",
     "primitive",
     "require_float",
     "same_shape",
@@ -208,61 +209,95 @@ def _promote(operands: Sequence[Any], share: Sequence[int]) -> list[Node]:
 
 
 def composite(
-    name: str, *, doc: str = "", grad: Any = None, samples: Any = None, oracle: Any = None, inputs: int | None = None, **fields: Any
+    name: str,
+    *,
+    doc: str = "",
+    grad: Any = None,
+    samples: Any = None,
+    inputs: int | None = None,
+    prepare: Callable[[list[Node | None], dict[str, Any]], None] | None = None,
+    **fields: Any,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator: the function of tensors *is* the decomposition; calling it makes one node that keeps the name.
 
     Leading parameters without a default are operands (``inputs`` overrides how many); the others are attributes. The
-    result type is the decomposition's, so a composite needs no shape rule of its own. Without ``grad``, autodiff goes
-    through the decomposition.
+    result type is the decomposition's, so a composite needs no shape rule of its own; a tuple gives a node with several
+    results. Without ``grad``, autodiff goes through the decomposition.
+
+    An operand within ``inputs`` whose annotation admits None may be left out. The node then has fewer inputs and the
+    attribute ``absent`` (their positions); the function and ``grad`` see None there, so ``grad`` gives one entry a
+    parameter. ``prepare(operands, attrs)`` may change both in place before the node is made, to normalise them.
     """
 
     def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(fn)
         params = list(signature.parameters.values())
-        variadic = params[0].kind is inspect.Parameter.VAR_POSITIONAL
-        operands = [p.name for p in params if p.default is inspect.Parameter.empty and p.kind is not inspect.Parameter.KEYWORD_ONLY]
-        count = len(operands) if inputs is None else inputs
+        variadic = bool(params) and params[0].kind is inspect.Parameter.VAR_POSITIONAL
+        required = [p.name for p in params if p.default is inspect.Parameter.empty and p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        count = len(required) if inputs is None else inputs
+        optional = {p.name for p in params[:count] if "None" in str(p.annotation)}
         text = doc or inspect.getdoc(fn) or name
 
-        def decompose(*ins: Node, **attrs: Any) -> Any:
-            return fn(*ins, **attrs)
+        def decompose(*ins: Node, absent: tuple[int, ...] = (), **attrs: Any) -> Any:
+            return fn(*_fill(ins, absent), **attrs)
 
         def infer(*types: Type, **attrs: Any) -> Type:
             placeholders = [_placeholder(i, t) for i, t in enumerate(types)]
             try:
-                out = fn(*placeholders, **attrs)
+                out = decompose(*placeholders, **attrs)
             except GraphcError as e:
                 if not e.message.startswith(f"{name}: "):
                     e.message = f"{name}: {e.message}"
                 raise
             if isinstance(out, (tuple, list)):
-                from ..ir.types import TupleType
-
                 return TupleType(tuple(o.tensor for o in out))
             return out.type  # type: ignore[no-any-return]
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if variadic:
-                return Node.make(op, [as_node(a) for a in args], **kwargs)
+                return Node.make(op, [as_node(a) for a in args], **{k: _plain(v) for k, v in kwargs.items()})
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             values = list(bound.arguments.items())
-            given = [(k, v) for k, v in values[:count] if v is not None]
-            like = next((v.dtype for _, v in given if isinstance(v, Node)), None)
-            ins = [as_node(v, like) for _, v in given]
+            like = next((v.dtype for _, v in values[:count] if isinstance(v, Node)), None)
+            operands = [None if v is None and k in optional else as_node(v, like) for k, v in values[:count]]
             attrs = {k: _plain(v) for k, v in values[count:]}
-            return Node.make(op, ins, **attrs)
+            if prepare is not None:
+                try:
+                    prepare(operands, attrs)
+                except GraphcError as e:
+                    e.message = f"{name}: {e.message}"
+                    raise
+            absent = tuple(i for i, o in enumerate(operands) if o is None)
+            if absent:
+                attrs["absent"] = absent
+            return Node.make(op, [o for o in operands if o is not None], **attrs)
 
+        rule: Any = "through its decomposition"
+        if callable(grad):
+
+            def rule(node: Node, g: Any) -> list[Node | None]:
+                absent = node.attrs.get("absent", ())
+                return [part for i, part in enumerate(grad(node, g)) if i not in absent]
+
+        elif grad is not None:
+            rule = grad
         user = _named(call, name, text)
         user.__signature__ = signature  # type: ignore[attr-defined]
-        rule = grad if grad is not None else "through its decomposition"
-        op = register(
-            OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, oracle=oracle, **fields)
-        )
+        op = register(OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, **fields))
         return user
 
     return wrap
+
+
+def operands(node: Node) -> list[Any]:
+    """The operands of a composite's node by parameter position, None where one was left out."""
+    return _fill(node.inputs, node.attrs.get("absent", ()))
+
+
+def _fill(ins: Sequence[Node], absent: Sequence[int]) -> list[Any]:
+    rest = iter(ins)
+    return [None if i in absent else next(rest) for i in range(len(ins) + len(absent))]
 
 
 def _placeholder(i: int, t: Type) -> Node:

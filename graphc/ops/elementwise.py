@@ -88,6 +88,11 @@ logical_not = elementwise(
     "logical_not", 1, scalar=lambda x: ~x, numpy=np.logical_not, grad=_bits, kinds="b", doc="``not x``.", samples=lambda: [Sample((rand(5, 7) > 0,))]
 )
 
+shift_right = elementwise(
+    "shift_right", 2, scalar=lambda x, y: x >> y, numpy=np.right_shift, grad=_bits, kinds="iu", doc="``x >> y``; arithmetic for signed integers.",
+    samples=lambda: [Sample((np.arange(35, dtype=np.uint32) * np.uint32(123456789), np.uint32(8))), Sample((np.arange(-9, 9, dtype=np.int32), np.int32(1)))],
+)  # fmt: skip
+
 where = elementwise(
     "where",
     3,
