@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,9 +164,9 @@ def clip_by_global_norm(grads: Sequence[Node], limit: float) -> list[Node]:
 
 def as_optimizer(value: Any) -> Optimizer:
     """An optimiser by name ("sgd", "adam") or as it is. Raises ArgumentError for others."""
-    known = {"sgd": SGD, "adam": Adam}
+    known: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}
     if isinstance(value, str) and value.lower() in known:
-        return known[value.lower()]()  # type: ignore[abstract]
+        return known[value.lower()]()
     if isinstance(value, Optimizer):
         return value
     raise ArgumentError(f"{value!r} is not an optimiser", hint="optim.Adam(1e-3), or one of " + ", ".join(known))

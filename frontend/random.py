@@ -65,7 +65,8 @@ class Random:
     def normal(self, shape: Sequence[int], mean: float = 0.0, std: float = 1.0) -> np.ndarray:
         """float64 normal values (Box-Muller)."""
         u = self.uniform((2, *shape))
-        return mean + std * np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
+        values: np.ndarray = np.sqrt(-2.0 * np.log1p(-u[0])) * np.cos(2.0 * np.pi * u[1])
+        return mean + std * values
 
     def permutation(self, n: int) -> np.ndarray:
         """The numbers 0..n-1 in random order."""

@@ -22,7 +22,7 @@ from .locate import boundary, error_loc, user_loc
 from .parameter import Parameter
 from .random import get_seed, stream_of
 from .specs import Spec, as_spec
-from .tree import leaves, tree_map
+from .tree import leaves, tree_map, unflatten
 
 if TYPE_CHECKING:
     from .module import Module
@@ -323,8 +323,7 @@ def trace_function(
     with t.recording():
         args = []
         for label, tree in structure.items():
-            flat = iter([declare(path, s) for path, s in leaves(tree, label)])
-            args.append(tree_map(lambda _, flat=flat: next(flat), tree))
+            args.append(unflatten(tree, iter([declare(path, s) for path, s in leaves(tree, label)])))
         if root is not None:
             t.register(root, "" if "_graphc_name" not in vars(root) else None)
         result = fn(*args)
@@ -345,8 +344,7 @@ def trace_function(
             return path
 
         default = "" if isinstance(result, Mapping) else "out"
-        flat_names = iter([keep(path, value) for path, value in leaves(result, default)])
-        output = tree_map(lambda _: next(flat_names), result)
+        output = unflatten(result, iter([keep(path, value) for path, value in leaves(result, default)]))
         if not outputs and not any(len(v) > 1 for v in t.versions.values()):
             raise TraceError(f"{name} returned nothing", hint="return the tensors that you want")
     graph = t.graph(inputs, outputs, {"hints": hints})

@@ -208,4 +208,4 @@ def _progress(verbose: int | str, total: int) -> Iterator[_Silent]:
         with Progress(*columns, transient=True, refresh_per_second=8) as progress:
             yield _Bar(progress, total)
     else:
-        yield _Lines() if verbose in (1, True) and verbose != "auto" else _Silent()
+        yield _Lines() if verbose != "auto" and verbose else _Silent()

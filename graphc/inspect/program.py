@@ -30,7 +30,7 @@ class KernelView:
 
 def passes(executable: Any) -> list[PassView]:
     """The passes in order (none for a backend that runs graphs as they are)."""
-    out = []
+    out: list[PassView] = []
     for p in getattr(executable, "passes", None) or ():
         if isinstance(p, (tuple, list)):
             out.append(PassView(str(p[0]), float(p[1]), int(p[2]), int(p[3])))
@@ -51,7 +51,7 @@ def kernels(executable: Any) -> list[KernelView]:
     """The distinct kernels (none for the reference)."""
     found = getattr(executable, "kernels", None) or ()
     pairs = found.items() if isinstance(found, Mapping) else [(None, k) for k in found]
-    out = []
+    out: list[KernelView] = []
     for key, k in pairs:
         if isinstance(k, str):
             out.append(KernelView(str(key or f"kernel_{len(out)}"), "", k))

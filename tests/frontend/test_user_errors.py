@@ -41,7 +41,7 @@ def from_file(path, text):
     path.write_text(text)
     linecache.checkcache()
     names: dict = {}
-    exec(compile(text, str(path), "exec"), names)
+    exec(compile(text, str(path), "exec"), names)  # noqa: S102
     return names
 
 
