@@ -58,12 +58,21 @@ def _shape_hint(array: np.ndarray, spec: Spec) -> str:
     return ""
 
 
+def _axes(spec: Spec) -> tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, str], ...]]:
+    """(rank, static axes, axes that are one named dim) of a spec."""
+    fixed = tuple((i, s) for i, s in enumerate(spec.shape) if isinstance(s, int))
+    named = tuple((i, str(s)) for i, s in enumerate(spec.shape) if str(s) in symbols(s))
+    return len(spec.shape), fixed, named
+
+
 class Arguments:
     """The declared arguments of an executable: ``structure`` maps each name to a tree of specs."""
 
     def __init__(self, structure: Mapping[str, Any]):
         self.structure = dict(structure)
         self.flat: dict[str, Spec] = {path: s for label, tree in self.structure.items() for path, s in leaves(tree, label)}
+        plain = all(isinstance(tree, Spec) for tree in self.structure.values())
+        self._quick = [(n, s.dtype.numpy, *_axes(s)) for n, s in self.flat.items()] if plain else None
 
     def __str__(self) -> str:
         return "(" + ", ".join(f"{n}: {s}" for n, s in self.flat.items()) + ")"
@@ -74,6 +83,10 @@ class Arguments:
         Raises :class:`ArgumentError` for a wrong number or an unknown name, and what :func:`convert` and
         :meth:`check_dims` raise.
         """
+        if not kwargs and self._quick is not None and len(args) == len(self._quick):
+            quick = self._bind_quick(args)
+            if quick is not None:
+                return quick
         names = list(self.structure)
         given = dict(zip(names, args, strict=False))
         extra = dict(kwargs or {})
@@ -87,6 +100,26 @@ class Arguments:
         for label, tree in self.structure.items():
             self._match(label, tree, given[label], arrays)
         self.check_dims({n: a.shape for n, a in arrays.items()})
+        return arrays
+
+    def _bind_quick(self, args: Sequence[Any]) -> dict[str, np.ndarray] | None:
+        """The usual case in a microsecond: arrays that fit as they are. None where anything is left to check or convert."""
+        arrays: dict[str, np.ndarray] = {}
+        dims: dict[str, int] = {}
+        assert self._quick is not None
+        for value, (name, dtype, rank, fixed, named) in zip(args, self._quick, strict=True):
+            if type(value) is not np.ndarray or value.dtype != dtype or not value.flags.c_contiguous:
+                return None
+            shape = value.shape
+            if len(shape) != rank:
+                return None
+            for axis, size in fixed:
+                if shape[axis] != size:
+                    return None
+            for axis, symbol in named:
+                if dims.setdefault(symbol, shape[axis]) != shape[axis]:
+                    return None
+            arrays[name] = value
         return arrays
 
     def _match(self, path: str, tree: Any, value: Any, arrays: dict[str, np.ndarray]) -> None:
