@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from graphc.autodiff import gradients
-from graphc.errors import ArgumentError, ShapeError, TraceError
+from graphc.errors import ArgumentError, GradientError, ShapeError, TraceError
 from graphc.ir.graph import rebuild
 from graphc.ir.node import Node, toposort
 from graphc.ir.op import lookup
@@ -118,4 +118,13 @@ def loss_gradients(loss: Node, params: Sequence[Parameter], trace: Trace) -> lis
         trace.value(p)
         versions = trace.versions[p.name]
         held.append(next((v for v in reversed(versions) if v in used), versions[-1]))
-    return list(zip(held, gradients([loss], None, held, trace.provenance), strict=True))
+    try:
+        return list(zip(held, gradients([loss], None, held, trace.provenance), strict=True))
+    except GradientError as e:
+        lost = next((p for p, h in zip(params, held, strict=True) if repr(h) in e.message), None)
+        if lost is None:
+            raise
+        raise GradientError(
+            f"the loss does not depend on parameter {lost.name!r} by any path with a gradient",
+            hint="freeze it (module.freeze(), parameter.trainable = False) or leave it out of the parameters to minimize",
+        ) from None
