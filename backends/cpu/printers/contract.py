@@ -87,7 +87,7 @@ def tile_shape(nest: Nest, buffers: dict, facts: Facts) -> tuple[int, int]:  # t
     lanes = min([lanes, *panels])
     if isinstance(c.n.size, int) and c.n.size <= lanes // 2:
         lanes //= 2
-    while isinstance(c.m.size, int) and c.m.size <= rows // 2:
+    while rows > 1 and isinstance(c.m.size, int) and c.m.size <= rows // 2:
         rows //= 2
     return rows, lanes
 
