@@ -19,7 +19,7 @@ __all__ = ["build_nest", "resolve"]
 def build_nest(group: Group, stored: set[Node]) -> Nest:
     """The nest of a group; ``stored`` are the members that other kernels or the user read."""
     if group.scatter is not None:
-        return Nest("scatter", group.anchor.op.name if group.anchor else "scatter", (), (), (), scatter=group.scatter, nodes=(group.scatter.out,))
+        return Nest("scatter", group.scatter.out.op.name, (), (), (), scatter=group.scatter, nodes=(group.scatter.out,))
     ready: dict[Node, Scalar] = {}
     avail: dict[int, int] = {}
     memo: dict[Scalar, int] = {}
