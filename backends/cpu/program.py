@@ -106,7 +106,7 @@ class Binding:
                 kernel = self.program.kernels[item]
                 out.add_call(kernel.kernel.address, self._block(kernel.printed.slots))
             elif isinstance(item, Check):
-                out.add_check(self._address(item.buffer), item.buffer.type.dtype.itemsize)
+                out.add_check(self._block([Slot("address", item.buffer)]), item.buffer.type.dtype.itemsize)
             else:
                 out.add_loop(np.array([evaluate(item.count, self.dims)], np.int64))
                 self._rows(out, item.body, blocks)

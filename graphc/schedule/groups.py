@@ -18,13 +18,13 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
-from ..loops.scalar import Scalar, postorder, substitute_scalar
+from ..loops.scalar import Scalar, postorder, scalar_symbols, substitute_scalar
 
 __all__ = ["Decision", "FoldMember", "Group", "Grouping", "group_graph"]
 
 MAX_NODES = 64
 MAX_LOADS = 24
-CHEAP = 4
+CHEAP = 6
 """Instructions an element that may be computed again instead of being stored."""
 SERIAL_FOLD = 4096
 """A fold to one value joins its producer only up to this many elements: alone it can be split over threads."""
@@ -240,7 +240,7 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
         axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
         s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))
         loads = [t for t in postorder([s]) if t.op == "load"]
-        work = sum(t.op not in ("load", "const", "index", "arg") for t in postorder([s]))
+        work = sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in postorder([s]))
         big = [t for t in loads if any(isinstance(e, Expr) for e in t.attr[1])]
         if work <= CHEAP and len(big) <= 1 and all(t.attr[0] in stored for t in loads):
             g.sunk.add(node)
@@ -256,7 +256,7 @@ def _place_point(g: Grouping, node: Node) -> None:
     producers = g.targets(body)
     home = g.latest(producers)
     if home is not None:
-        reason = _join_point(g, home, node, producers)
+        reason = _join_point(g, home, node, probe, body)
         for p in producers:
             if g.home.get(p) is home:
                 g.note(p, node, not reason, reason or f"read at the index where it is made: same {home.kind} kernel")
@@ -272,28 +272,60 @@ def _place_point(g: Grouping, node: Node) -> None:
     g.home[node] = group
 
 
-def _join_point(g: Grouping, home: Group, node: Node, producers: list[Node]) -> str:
+def _join_point(g: Grouping, home: Group, node: Node, probe: list[Axis], body: Scalar) -> str:
     """Puts a node into a group; returns "" or the reason why it cannot stand there."""
     if home.kind not in ("map", "row", "contract"):
         return f"a {home.kind} has no epilogue"
     if len(home.index) >= MAX_NODES:
         return f"the kernel has {MAX_NODES} nodes already"
     reason = "their shapes are no common iteration space"
-    for space in home.spaces():
-        idx = index_of(node.shape, space)
-        if idx is None:
-            continue
-        body = g.builder(home.ranges).define(node, idx)
-        clash = _misread(home, [body])
+    for idx in _candidates(home, node, probe, body):
+        here = g.builder(home.ranges).define(node, idx)
+        clash = _misread(home, [here])
         if clash is None:
-            if len({t.attr[0] for t in postorder([body, *home.body.values()]) if t.op == "load"}) > MAX_LOADS:
+            if len({t.attr[0] for t in postorder([here, *home.body.values()]) if t.op == "load"}) > MAX_LOADS:
                 return f"the kernel would read more than {MAX_LOADS} buffers"
             home.index[node] = idx
-            home.body[node] = body
+            home.body[node] = here
             g.home[node] = home
             return ""
         reason = f"{clash.op.name} is read at another index than the one where it is made"
     return reason
+
+
+def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Iterable[tuple[Size, ...]]:
+    """Indices at which a node could stand in a group: first the one that its reads ask for, then by matching shapes.
+
+    A read of a member at (j, i) where the group has it at (a, b) says j = a and i = b: so a transposed reader stands
+    transposed. Axes that no read settles (broadcast operands) take the remaining axes of the group in order.
+    """
+    names = {a.name: a for a in probe if a.size != 1}
+    mapping: dict[str, str] = {}
+    for t in postorder([body]):
+        if t.op == "load" and t.attr[0] in home.index:
+            for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
+                a, b = _symbol(mine), _symbol(theirs)
+                if a in names and b is not None:
+                    mapping.setdefault(a, b)  # type: ignore[arg-type]
+    sizes = {a.name: a.size for a in home.full}
+    for space in home.spaces():
+        left = [a for a in space if a.size != 1 and a.name not in mapping.values()]
+        out: list[Size] = []
+        for a in probe:
+            if a.size == 1:
+                out.append(0)
+            elif a.name in mapping and sizes.get(mapping[a.name]) == a.size:
+                out.append(sym(mapping[a.name]))
+            elif a.name not in mapping and left and left[0].size == a.size:
+                out.append(sym(left.pop(0).name))
+            else:
+                break
+        else:
+            if not left:
+                yield tuple(out)
+        plain = index_of(node.shape, space)
+        if plain is not None and plain != tuple(out):
+            yield plain
 
 
 def _misread(home: Group, roots: Iterable[Scalar]) -> Node | None:

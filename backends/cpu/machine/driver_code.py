@@ -67,7 +67,9 @@ def run_list(tid, nthreads, c, d):
             else:
                 depth -= 1
                 trip = get(stack, 4 * depth + 2)
-        elif (op == CHECK_F32 and finite_f32(get(rows, 8 * i + 1)) == 0) or (op == CHECK_F64 and finite_f64(get(rows, 8 * i + 1)) == 0):
+        elif (op == CHECK_F32 and finite_f32(get(words(get(rows, 8 * i + 1)), 0)) == 0) or (
+            op == CHECK_F64 and finite_f64(get(words(get(rows, 8 * i + 1)), 0)) == 0
+        ):
             if tid == 0:
                 put(d, STATUS, i + 1)
             i = count

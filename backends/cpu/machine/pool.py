@@ -86,9 +86,10 @@ class LaunchList:
         self.rows[self._open.pop()][2] = len(self.rows)
         self.rows.append([w.ENDLOOP])
 
-    def add_check(self, address: int, itemsize: int) -> None:
-        """Ends the run where the float at an address is not finite."""
-        self.rows.append([w.CHECK_F32 if itemsize == 4 else w.CHECK_F64, address])
+    def add_check(self, where: np.ndarray, itemsize: int) -> None:
+        """Ends the run where a float is not finite; ``where`` is a block whose first word is the float's address."""
+        self.keep.append(where)
+        self.rows.append([w.CHECK_F32 if itemsize == 4 else w.CHECK_F64, where.ctypes.data])
 
     def finish(self, patches: list[tuple[int, int, int]], io_count: int, nthreads: int) -> None:
         """``patches``: (address of a word, io number, byte offset): the word becomes io address + offset before each run."""
