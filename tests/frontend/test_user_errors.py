@@ -41,7 +41,7 @@ def from_file(path, text):
     path.write_text(text)
     linecache.checkcache()
     names: dict = {}
-    exec(compile(text, str(path), "exec"), names)  # noqa: S102
+    exec(compile(text, str(path), "exec"), names)
     return names
 
 
@@ -147,7 +147,7 @@ def test_a_module_without_forward():
 
 def test_unknown_names():
     with pytest.raises(AttributeError, match="no attribute 'optimizer'"):
-        gc.optimizer  # noqa: B018
+        gc.optimizer
     with pytest.raises(AttributeError, match="softmx"):
         gc.trace(lambda a: a.softmx(), gc.spec(2))
 
