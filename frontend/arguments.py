@@ -33,14 +33,21 @@ def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
     wanted = spec.dtype.numpy
     if array.dtype != wanted:
         array = _cast(name, array, wanted, spec, weak=not isinstance(value, (np.ndarray, np.generic)))
-    if array.ndim != len(spec.shape) or any(isinstance(s, int) and s != n for s, n in zip(spec.shape, array.shape, strict=True)):
+    if array.ndim != len(spec.shape) or any(
+        isinstance(s, int) and s != n for s, n in zip(spec.shape, array.shape, strict=True)
+    ):
         raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(array, spec))
     return np.ascontiguousarray(array).reshape(array.shape)  # which would make a scalar 1-D
 
 
 def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak: bool) -> np.ndarray:
     kind, target = array.dtype.kind, wanted.kind
-    fits = kind == target or (kind in "iu" and target in "iu") or (weak and target == "f" and kind in "iub") or not array.size and weak
+    fits = (
+        kind == target
+        or (kind in "iu" and target in "iu")
+        or (weak and target == "f" and kind in "iub")
+        or (not array.size and weak)
+    )
     if not fits or kind not in "fiub":
         hint = f"{name}.astype({str(spec.dtype)!r})" if kind in "fiub" else ""
         raise DTypeError(f"{name}: expected {spec}, got {_given(array)}", hint=hint)
@@ -70,7 +77,9 @@ class Arguments:
 
     def __init__(self, structure: Mapping[str, Any]):
         self.structure = dict(structure)
-        self.flat: dict[str, Spec] = {path: s for label, tree in self.structure.items() for path, s in leaves(tree, label)}
+        self.flat: dict[str, Spec] = {
+            path: s for label, tree in self.structure.items() for path, s in leaves(tree, label)
+        }
         plain = all(isinstance(tree, Spec) for tree in self.structure.values())
         self._quick = [(n, s.dtype.numpy, *_axes(s)) for n, s in self.flat.items()] if plain else None
 
@@ -94,7 +103,13 @@ class Arguments:
         given |= extra
         missing = [n for n in names if n not in given]
         if len(args) > len(names) or unknown or missing:
-            what = f"unexpected {', '.join(unknown)}" if unknown else f"missing {', '.join(missing)}" if missing else f"{len(args)} given"
+            what = (
+                f"unexpected {', '.join(unknown)}"
+                if unknown
+                else f"missing {', '.join(missing)}"
+                if missing
+                else f"{len(args)} given"
+            )
             raise ArgumentError(f"takes {len(names)} argument{'s' * (len(names) != 1)} {self}: {what}")
         arrays: dict[str, np.ndarray] = {}
         for label, tree in self.structure.items():
@@ -156,5 +171,3 @@ class Arguments:
                     )
                 source.setdefault(symbol, name)
         return dims
-
-

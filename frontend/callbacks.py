@@ -57,7 +57,14 @@ class EarlyStopping(Callback):
     ``restore_best`` puts the best epoch's parameters back. ``mode`` "auto" means larger is better for accuracies only.
     """
 
-    def __init__(self, monitor: str = "val_loss", patience: int = 0, min_delta: float = 0.0, restore_best: bool = False, mode: str = "auto"):
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 0,
+        min_delta: float = 0.0,
+        restore_best: bool = False,
+        mode: str = "auto",
+    ):
         self.monitor, self.patience, self.min_delta, self.restore_best = monitor, patience, min_delta, restore_best
         self.better = _better(monitor, mode)
 
@@ -84,7 +91,9 @@ class EarlyStopping(Callback):
 class ModelCheckpoint(Callback):
     """Saves the model after each epoch, or only when ``monitor`` got better; ``{epoch}`` in the path is its number from 1."""
 
-    def __init__(self, path: str | os.PathLike[str], monitor: str = "val_loss", save_best_only: bool = False, mode: str = "auto"):
+    def __init__(
+        self, path: str | os.PathLike[str], monitor: str = "val_loss", save_best_only: bool = False, mode: str = "auto"
+    ):
         self.path, self.monitor, self.save_best_only = os.fspath(path), monitor, save_best_only
         self.better = _better(monitor, mode)
 
@@ -106,5 +115,7 @@ class LambdaCallback(Callback):
     def __init__(self, **functions: Callable[..., Any]):
         for name, fn in functions.items():
             if not name.startswith("on_") or not hasattr(Callback, name):
-                raise ArgumentError(f"no callback {name!r}", hint=", ".join(n for n in dir(Callback) if n.startswith("on_")))
+                raise ArgumentError(
+                    f"no callback {name!r}", hint=", ".join(n for n in dir(Callback) if n.startswith("on_"))
+                )
             setattr(self, name, fn)

@@ -23,9 +23,17 @@ def function_name(fn: Any) -> str:
 
 @boundary
 def compile(
-    fn: Any, *specs: Any, loss: Any = None, optimizer: Any = None, metrics: Sequence[Any] = (), target: str = "cpu", target_spec: Any = None,
-    eager: bool = False, clip_norm: float | None = None, **options: Any,
-) -> Any:  # fmt: skip
+    fn: Any,
+    *specs: Any,
+    loss: Any = None,
+    optimizer: Any = None,
+    metrics: Sequence[Any] = (),
+    target: str = "cpu",
+    target_spec: Any = None,
+    eager: bool = False,
+    clip_norm: float | None = None,
+    **options: Any,
+) -> Any:
     """Compiles a module or a function for inputs of the given specs.
 
     A module gives a :class:`~graphc.frontend.model.Model`; with ``loss`` and ``optimizer`` it can be trained. ``target_spec``
@@ -43,13 +51,24 @@ def compile(
         from .model import Model
 
         model = Model(
-            fn, specs, loss=loss, optimizer=optimizer, metrics=metrics, target=target, target_spec=target_spec, clip_norm=clip_norm, options=options
+            fn,
+            specs,
+            loss=loss,
+            optimizer=optimizer,
+            metrics=metrics,
+            target=target,
+            target_spec=target_spec,
+            clip_norm=clip_norm,
+            options=options,
         )
         if eager:
             model.compile_all()
         return model
     if loss is not None or optimizer is not None or metrics or clip_norm is not None or target_spec is not None:
-        raise ArgumentError("loss, optimizer, metrics, clip_norm and target_spec go with a module", hint="gc.step(fn, *specs) trains with any function")
+        raise ArgumentError(
+            "loss, optimizer, metrics, clip_norm and target_spec go with a module",
+            hint="gc.step(fn, *specs) trains with any function",
+        )
     if not callable(fn):
         raise ArgumentError(f"{fn!r} is neither a module nor a function")
     made = Function(trace_function(fn, specs, name=function_name(fn)), target, options)

@@ -12,7 +12,9 @@ from graphc.errors import ArgumentError
 __all__ = ["batches", "split"]
 
 
-def batches(arrays: Mapping[str, np.ndarray], batch_size: int, order: np.ndarray | None = None) -> Iterator[dict[str, np.ndarray]]:
+def batches(
+    arrays: Mapping[str, np.ndarray], batch_size: int, order: np.ndarray | None = None
+) -> Iterator[dict[str, np.ndarray]]:
     """Consecutive batches of equally long arrays; the last one may be smaller. ``order`` gives the rows' order.
 
     >>> [b["x"].tolist() for b in batches({"x": np.arange(5)}, 2)]

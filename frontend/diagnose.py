@@ -33,8 +33,14 @@ def explain_nonfinite(graph: Graph, store: Any, inputs: Mapping[str, np.ndarray]
     if node.op.kind == "input":
         name = node.attrs["name"]
         what = "argument" if name in inputs else "parameter" if name in store.names("param") else "state"
-        return NonFiniteError(message, notes=f"first: the {what} {name!r} {node.type} has {count} values", hint="check the data" if name in inputs else "")
+        return NonFiniteError(
+            message,
+            notes=f"first: the {what} {name!r} {node.type} has {count} values",
+            hint="check the data" if name in inputs else "",
+        )
     scopes = [s for s in graph.provenance.scopes(node) if s]
     where = [f"in    {scopes[0]}"] if scopes else []
     where += [f"used  {loc!s:<29}{loc.text}".rstrip() for loc in graph.provenance.locs(node)[:1]]
-    return NonFiniteError(message, where=tuple(where), notes=f"first: {node.op.name} : {node.type} made {count} values of finite ones")
+    return NonFiniteError(
+        message, where=tuple(where), notes=f"first: {node.op.name} : {node.type} made {count} values of finite ones"
+    )

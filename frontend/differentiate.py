@@ -38,7 +38,9 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         trace = current_trace()
         if trace is None:
-            raise TraceError("a gradient was called outside of a trace", hint="f = gc.compile(gc.grad(fn), *specs); f(arrays)")
+            raise TraceError(
+                "a gradient was called outside of a trace", hint="f = gc.compile(gc.grad(fn), *specs); f(arrays)"
+            )
         single = isinstance(wrt, (int, Parameter))
         targets: list[Any] = [wrt] if single else list(wrt)  # type: ignore[arg-type]
         fresh: dict[Node, Node] = {}

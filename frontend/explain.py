@@ -13,7 +13,9 @@ def flatten_note(x: Node) -> str:
     """Says which axes a flatten before ``x`` joined into its last one ("" where there was none)."""
     node = x
     for _ in range(100):
-        if node.op.kind == "elementwise" and len(node.inputs) == 1 or node.op.kind == "composite" and node.inputs and node.inputs[0].type == node.type:
+        if (node.op.kind == "elementwise" and len(node.inputs) == 1) or (
+            node.op.kind == "composite" and node.inputs and node.inputs[0].type == node.type
+        ):
             node = node.inputs[0]
         else:
             break

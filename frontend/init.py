@@ -17,8 +17,19 @@ from graphc.errors import ShapeError
 from .random import Random
 
 __all__ = [
-    "Init", "as_init", "constant", "fans", "kaiming_normal", "kaiming_uniform", "normal", "ones", "uniform", "xavier_normal", "xavier_uniform", "zeros",
-]  # fmt: skip
+    "Init",
+    "as_init",
+    "constant",
+    "fans",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "normal",
+    "ones",
+    "uniform",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
 
 Init = Callable[[Sequence[int], Random], np.ndarray]
 

@@ -29,7 +29,10 @@ class Loss:
     def derive(self, prediction: Any) -> Spec:
         """The target's spec; raises ArgumentError where it must be given."""
         if self.target_spec is None or not isinstance(prediction, Node):
-            raise ArgumentError(f"the target's spec does not follow from the loss {self.name}", hint="gc.compile(..., target_spec=gc.spec(...))")
+            raise ArgumentError(
+                f"the target's spec does not follow from the loss {self.name}",
+                hint="gc.compile(..., target_spec=gc.spec(...))",
+            )
         return self.target_spec(prediction.tensor)
 
 
@@ -39,7 +42,9 @@ def _same(t: TensorType) -> Spec:
 
 def _labels(t: TensorType) -> Spec:
     if t.rank < 2:
-        raise ShapeError(f"cross_entropy: predictions of shape {show(t.shape)} have no class axis", hint="logits are (N, classes)")
+        raise ShapeError(
+            f"cross_entropy: predictions of shape {show(t.shape)} have no class axis", hint="logits are (N, classes)"
+        )
     return Spec(TensorType((t.shape[0], *t.shape[2:]) if t.rank > 2 else t.shape[:1], int64))
 
 
@@ -59,4 +64,6 @@ def as_loss(value: Any) -> Loss:
         return LOSSES[value]
     if callable(value):
         return Loss(getattr(value, "__name__", "loss"), value)
-    raise ArgumentError(f"{value!r} is not a loss", hint="a function of (prediction, target), or one of " + ", ".join(LOSSES))
+    raise ArgumentError(
+        f"{value!r} is not a loss", hint="a function of (prediction, target), or one of " + ", ".join(LOSSES)
+    )

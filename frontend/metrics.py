@@ -39,7 +39,9 @@ def as_metrics(values: Sequence[Any]) -> list[Metric]:
         elif callable(v):
             out.append(Metric(getattr(v, "__name__", f"metric_{len(out)}"), v))
         else:
-            raise ArgumentError(f"{v!r} is not a metric", hint="a function of (prediction, target), or one of " + ", ".join(METRICS))
+            raise ArgumentError(
+                f"{v!r} is not a metric", hint="a function of (prediction, target), or one of " + ", ".join(METRICS)
+            )
     names = [m.name for m in out]
     if len(set(names)) != len(names) or "loss" in names:
         raise ArgumentError(f"metrics need different names: {', '.join(names)}")

@@ -37,10 +37,25 @@ class Model:
     """
 
     def __init__(
-        self, module: Module, specs: Sequence[Any], *, loss: Any, optimizer: Any, metrics: Sequence[Any], target: str, target_spec: Any,
-        clip_norm: float | None, options: Mapping[str, Any],
-    ):  # fmt: skip
-        self.module, self.specs, self.target, self.clip_norm, self.options = module, tuple(specs), target, clip_norm, dict(options)
+        self,
+        module: Module,
+        specs: Sequence[Any],
+        *,
+        loss: Any,
+        optimizer: Any,
+        metrics: Sequence[Any],
+        target: str,
+        target_spec: Any,
+        clip_norm: float | None,
+        options: Mapping[str, Any],
+    ):
+        self.module, self.specs, self.target, self.clip_norm, self.options = (
+            module,
+            tuple(specs),
+            target,
+            clip_norm,
+            dict(options),
+        )
         self.loss: Loss | None = None if loss is None else as_loss(loss)
         self.optimizer: Optimizer | None = None if optimizer is None else as_optimizer(optimizer)
         self.metrics = as_metrics(metrics)
@@ -66,7 +81,9 @@ class Model:
         if self.loss is not None:
             self.target_spec = target_spec if target_spec is not None else self._derived
         if self.optimizer is not None:
-            self.optimizer.create_state(self.store, [p for p in module.parameters() if p.trainable and p.store is self.store], self.prefix)
+            self.optimizer.create_state(
+                self.store, [p for p in module.parameters() if p.trainable and p.store is self.store], self.prefix
+            )
             self._function("train_step")  # traced now, so that mistakes show now; compiled at first use
 
     # -- the three graphs ------------------------------------------------------------------------------------------
@@ -107,14 +124,22 @@ class Model:
     def _trace(self, mode: str) -> Traced:
         if self.loss is None or (mode == "train_step" and self.optimizer is None):
             missing = "a loss" if self.loss is None else "an optimizer"
-            raise ArgumentError(f"{mode} needs {missing}", hint='gc.compile(module, *specs, loss="cross_entropy", optimizer=optim.Adam(1e-3))')
+            raise ArgumentError(
+                f"{mode} needs {missing}",
+                hint='gc.compile(module, *specs, loss="cross_entropy", optimizer=optim.Adam(1e-3))',
+            )
         if self.target_spec is None:
             self.loss.derive(None)
         fn: Callable[..., Any] = self._train if mode == "train_step" else self._evaluate
         return trace_function(
-            fn, (*self.specs, self.target_spec), name=f"{self.name}_{mode}", training=mode == "train_step", store=self.store,
-            names=(*self.names, self.label), root=self.module,
-        )  # fmt: skip
+            fn,
+            (*self.specs, self.target_spec),
+            name=f"{self.name}_{mode}",
+            training=mode == "train_step",
+            store=self.store,
+            names=(*self.names, self.label),
+            root=self.module,
+        )
 
     def _function(self, mode: str) -> Function:
         """The function of a mode; train_step's depends on which parameters are trainable."""
@@ -145,7 +170,11 @@ class Model:
 
     def modes(self) -> list[str]:
         """The modes that this model can run."""
-        return [m for m in MODES if m == "predict" or (self.loss is not None and (m == "evaluate" or self.optimizer is not None))]
+        return [
+            m
+            for m in MODES
+            if m == "predict" or (self.loss is not None and (m == "evaluate" or self.optimizer is not None))
+        ]
 
     def compile_all(self) -> None:
         """Compiles every mode now."""
@@ -155,9 +184,16 @@ class Model:
     # -- training --------------------------------------------------------------------------------------------------
     @boundary
     def fit(
-        self, x: Any, y: Any, batch_size: int = 32, epochs: int = 1, validation_data: tuple[Any, Any] | None = None,
-        callbacks: Sequence[Any] = (), shuffle: bool = True, verbose: int | str = "auto",
-    ) -> History:  # fmt: skip
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 32,
+        epochs: int = 1,
+        validation_data: tuple[Any, Any] | None = None,
+        callbacks: Sequence[Any] = (),
+        shuffle: bool = True,
+        verbose: int | str = "auto",
+    ) -> History:
         """Trains for some epochs and gives the history of losses and metrics, one value an epoch.
 
         Each row of ``x`` and ``y`` is a sample; the last batch may be smaller. ``verbose`` "auto" shows a progress bar on a
@@ -181,7 +217,9 @@ class Model:
         data = Dataset(f.arguments, (*self._args(x), y))
         if not data.rows:
             raise ShapeError("evaluate: no samples")
-        return weighted((float_logs(f.run(b), f.traced.output), data.count(b)) for b in batches(data.arrays, batch_size))
+        return weighted(
+            (float_logs(f.run(b), f.traced.output), data.count(b)) for b in batches(data.arrays, batch_size)
+        )
 
     @boundary
     def predict(self, x: Any, batch_size: int | None = None) -> Any:

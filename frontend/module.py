@@ -45,7 +45,8 @@ class Module:
         trace = current_trace()
         if trace is None:
             raise TraceError(
-                f"{type(self).__name__} was called outside of a trace", hint="model = gc.compile(module, gc.spec(...)); model.predict(x)"
+                f"{type(self).__name__} was called outside of a trace",
+                hint="model = gc.compile(module, gc.spec(...)); model.predict(x)",
             )
         with trace.entering(self) as path:
             output = self.forward(*args, **kwargs)
@@ -69,7 +70,10 @@ class Module:
                 trace.assign_buffer(old, value)
                 return
             if isinstance(old, Parameter):
-                raise TraceError(f"parameter {name!r} cannot be assigned a tensor", hint="optimisers write parameters; use nn.Buffer for state")
+                raise TraceError(
+                    f"parameter {name!r} cannot be assigned a tensor",
+                    hint="optimisers write parameters; use nn.Buffer for state",
+                )
         object.__setattr__(self, name, value)
 
     @property
@@ -149,7 +153,11 @@ class Module:
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in self.describe().items())
         inner = [f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in _direct(self) if isinstance(v, Module)]
-        return f"{type(self).__name__}({own})" if not inner else f"{type(self).__name__}({own}\n" + "\n".join(inner) + "\n)"
+        return (
+            f"{type(self).__name__}({own})"
+            if not inner
+            else f"{type(self).__name__}({own}\n" + "\n".join(inner) + "\n)"
+        )
 
     def describe(self) -> dict[str, Any]:
         """The settings that ``repr`` shows."""
@@ -161,7 +169,11 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, Parameter):
         return value.node
     if isinstance(value, dict):
-        return {k: _resolved(v) for k, v in value.items()} if any(isinstance(v, Parameter) for v in value.values()) else value
+        return (
+            {k: _resolved(v) for k, v in value.items()}
+            if any(isinstance(v, Parameter) for v in value.values())
+            else value
+        )
     if isinstance(value, (list, tuple)) and any(isinstance(v, Parameter) for v in value):
         return type(value)(_resolved(v) for v in value)
     return value
@@ -187,7 +199,9 @@ def _scan(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             if isinstance(v, (Module, Parameter, list, tuple, dict)):
                 found = list(_scan(v, f"{path}.{k}"))
                 if found and not _PART.fullmatch(str(k)):
-                    raise TraceError(f"the key {k!r} of {path} cannot be part of a name", hint="use letters, digits and _")
+                    raise TraceError(
+                        f"the key {k!r} of {path} cannot be part of a name", hint="use letters, digits and _"
+                    )
                 yield from found
 
 

@@ -16,7 +16,7 @@ from .differentiate import loss_gradients
 from .parameter import Parameter, current_trace
 from .trace import Trace
 
-__all__ = ["SGD", "Adam", "Optimizer", "as_optimizer", "clip_by_global_norm"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "as_optimizer", "clip_by_global_norm"]
 
 
 def _positive(name: str, value: float, low: float = 0.0, high: float = float("inf")) -> float:
@@ -39,15 +39,20 @@ class Optimizer:
 
     def state_spec(self, param: Parameter) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Name -> (shape, dtype) of the state of one parameter."""
-        return {slot: (param.shape, param.dtype) for slot in self.slots}
+        return dict.fromkeys(self.slots, (param.shape, param.dtype))
 
-    def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> tuple[Node, dict[str, Node]]:
+    def update(
+        self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node
+    ) -> tuple[Node, dict[str, Node]]:
         """The new parameter and its new state; ``step`` (int64) counts from 1."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, Any]:
         """Name and numbers, for files and summaries."""
-        return {"name": type(self).__name__, **{k: v for k, v in vars(self).items() if isinstance(v, (int, float, bool))}}
+        return {
+            "name": type(self).__name__,
+            **{k: v for k, v in vars(self).items() if isinstance(v, (int, float, bool))},
+        }
 
     def __repr__(self) -> str:
         rest = {k: v for k, v in self.settings().items() if k != "name"}
@@ -125,19 +130,28 @@ class SGD(Optimizer):
         self.weight_decay = _positive("weight_decay", weight_decay)
         if nesterov and not momentum:
             raise ArgumentError("nesterov needs a momentum", hint="SGD(lr, momentum=0.9, nesterov=True)")
-        self.slots = ("m",)
+        self.slots = ("m",) if momentum else ()
 
-    def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> tuple[Node, dict[str, Node]]:
+    def update(
+        self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node
+    ) -> tuple[Node, dict[str, Node]]:
         out = ops.sgd_update(
-            param, grad, state["m"], lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov
+            param,
+            grad,
+            state.get("m", grad),
+            lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
         )
-        return out[0], {"m": out[1]}
+        return out[0], {"m": out[1]} if self.slots else {}
 
 
 class Adam(Optimizer):
     """Adam (Kingma and Ba 2015) with bias correction; ``weight_decay`` is added to the gradient (L2), as in torch."""
 
     slots = ("m", "v")
+    decoupled = False
 
     def __init__(
         self, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0
@@ -146,10 +160,34 @@ class Adam(Optimizer):
         self.beta1, self.beta2 = _positive("beta1", beta1, 0.0, 1.0), _positive("beta2", beta2, 0.0, 1.0)
         self.eps, self.weight_decay = _positive("eps", eps), _positive("weight_decay", weight_decay)
 
-    def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> tuple[Node, dict[str, Node]]:
-        g = grad + param * self.weight_decay if self.weight_decay else grad
-        out = ops.adam_update(param, g, state["m"], state["v"], step, lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps)
+    def update(
+        self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node
+    ) -> tuple[Node, dict[str, Node]]:
+        out = ops.adam_update(
+            param,
+            grad,
+            state["m"],
+            state["v"],
+            step,
+            lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            decoupled=self.decoupled,
+        )
         return out[0], {"m": out[1], "v": out[2]}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p shrinks by lr * weight_decay before each step (Loshchilov and Hutter 2019)."""
+
+    decoupled = True
+
+    def __init__(
+        self, lr: float = 1e-3, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.01
+    ):
+        super().__init__(lr, beta1, beta2, eps, weight_decay)
 
 
 def clip_by_global_norm(grads: Sequence[Node], limit: float) -> list[Node]:
@@ -164,7 +202,7 @@ def clip_by_global_norm(grads: Sequence[Node], limit: float) -> list[Node]:
 
 def as_optimizer(value: Any) -> Optimizer:
     """An optimiser by name ("sgd", "adam") or as it is. Raises ArgumentError for others."""
-    known: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam}
+    known: dict[str, Callable[[], Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
     if isinstance(value, str) and value.lower() in known:
         return known[value.lower()]()
     if isinstance(value, Optimizer):

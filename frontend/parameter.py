@@ -42,7 +42,9 @@ class Parameter:
 
     def __init__(self, shape: Any, init: Any = None, dtype: Any = None, trainable: bool = True, name: str = ""):
         self.value: np.ndarray | None = None
-        if isinstance(shape, tuple) and all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in shape):
+        if isinstance(shape, tuple) and all(
+            isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in shape
+        ):
             if any(s < 0 for s in shape):
                 raise ShapeError(f"a parameter of shape {shape}")
             self.shape: tuple[int, ...] = tuple(int(s) for s in shape)
@@ -106,7 +108,9 @@ class Parameter:
             return self.store.numpy(self.name)
         if self.value is not None:
             return self.value.copy()
-        raise ParameterError("this parameter has no values yet", hint="compile its model first: gc.compile(module, *specs)")
+        raise ParameterError(
+            "this parameter has no values yet", hint="compile its model first: gc.compile(module, *specs)"
+        )
 
     def assign(self, value: Any) -> None:
         """Writes new values; raises ParameterError when shape or dtype does not fit."""
@@ -123,7 +127,9 @@ class Parameter:
         """Its tensor in the trace that is being recorded. Raises TraceError outside of one."""
         trace = current_trace()
         if trace is None:
-            raise TraceError(f"parameter {self.name or self.shape} was used outside of a trace", hint="p.numpy() gives its values")
+            raise TraceError(
+                f"parameter {self.name or self.shape} was used outside of a trace", hint="p.numpy() gives its values"
+            )
         return trace.value(self)
 
     __graphc_node__ = node
@@ -157,7 +163,23 @@ def _forward(method: str) -> Any:
 
 
 _OPERATORS: Sequence[str] = (
-    "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "matmul", "rmatmul", "neg", "lt", "le", "gt", "ge", "getitem",
-)  # fmt: skip
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "pow",
+    "matmul",
+    "rmatmul",
+    "neg",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "getitem",
+)
 for _name in _OPERATORS:
     setattr(Parameter, f"__{_name}__", _forward(f"__{_name}__"))

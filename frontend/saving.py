@@ -26,8 +26,16 @@ __all__ = ["load_model", "read_file", "save_model", "write_atomic"]
 FORMAT, VERSION = "graphc", 1
 MAX_HEADER = 64 << 20
 _DTYPES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "U32": "uint32", "I64": "int64", "F32": "float32", "F64": "float64",
-}  # fmt: skip
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "I16": "int16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "F32": "float32",
+    "F64": "float64",
+}
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
@@ -119,12 +127,19 @@ def _decode(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     header = json.loads(raw[8 : 8 + size].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     data = memoryview(raw)[8 + size :]
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
-        raise FileFormatError("the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))")
+        raise FileFormatError(
+            "the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))"
+        )
     meta = header["__metadata__"]
     if meta.get("format") != FORMAT:
-        raise FileFormatError("the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))")
+        raise FileFormatError(
+            "the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))"
+        )
     if meta.get("version") != str(VERSION):
-        raise FileFormatError(f"format version {meta.get('version')!r}; this graphc reads {VERSION}", hint="read it with the graphc that wrote it")
+        raise FileFormatError(
+            f"format version {meta.get('version')!r}; this graphc reads {VERSION}",
+            hint="read it with the graphc that wrote it",
+        )
     if not all(isinstance(v, str) for v in meta.values()):
         raise FileFormatError("damaged metadata")
     tensors = _tensors({k: v for k, v in header.items() if k != "__metadata__"}, data)
@@ -149,7 +164,9 @@ def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarr
             count *= n  # exact: Python integers do not overflow
         start, end = offsets
         if end - start != count * dtype.itemsize or end > len(data):
-            raise FileFormatError(f"{name!r}: {entry['dtype']}{shape} does not fill bytes {start} to {end} of {len(data)}")
+            raise FileFormatError(
+                f"{name!r}: {entry['dtype']}{shape} does not fill bytes {start} to {end} of {len(data)}"
+            )
         spans.append((start, end))
         tensors[name] = np.frombuffer(data[start:end], dtype).reshape(shape).copy()
     at = 0
@@ -212,7 +229,11 @@ def load_model(model: Model, path: str | os.PathLike[str], optimizer: bool = Tru
         wanted["random.seed"] = "random.seed"
         if model.optimizer is not None and has_state:
             wanted |= state
-    ignored = [k for k in tensors if k.startswith(("optimizer.", "random.")) and not (optimizer and model.optimizer is not None)]
+    ignored = [
+        k
+        for k in tensors
+        if k.startswith(("optimizer.", "random.")) and not (optimizer and model.optimizer is not None)
+    ]
     problems = [f"missing: {k}" for k in wanted if k not in tensors]
     problems += [f"unexpected: {k}" for k in tensors if k not in wanted and k not in ignored]
     for k, n in wanted.items():
@@ -223,6 +244,8 @@ def load_model(model: Model, path: str | os.PathLike[str], optimizer: bool = Tru
     if problems:
         only_state = all(p.split(": ")[-1].startswith("optimizer.") or p.startswith("optimizer.") for p in problems)
         raise ParameterError(
-            f"{os.fspath(path)} does not fit {model.name}", notes=tuple(problems), hint="load(path, optimizer=False)" if only_state else ""
+            f"{os.fspath(path)} does not fit {model.name}",
+            notes=tuple(problems),
+            hint="load(path, optimizer=False)" if only_state else "",
         )
     model.store.write({n: tensors[k] for k, n in wanted.items()})

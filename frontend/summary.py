@@ -34,7 +34,9 @@ def _bytes(n: float) -> str:
 
 def _shapes(output: Any) -> str:
     kinds = [t for _, t in leaves(output, "")]
-    return ", ".join(show(t.shape) if isinstance(t, TensorType) else "tuple" if isinstance(t, TupleType) else "?" for t in kinds)
+    return ", ".join(
+        show(t.shape) if isinstance(t, TensorType) else "tuple" if isinstance(t, TupleType) else "?" for t in kinds
+    )
 
 
 def _own(module: Module) -> list[Parameter]:
@@ -79,19 +81,31 @@ def summary_text(model: Model) -> str:
         total: Size = 0
         for w in work.values():
             total = total + w
-        table.add_row(model.name, _shapes(model.calls[-1].output) if model.calls else "", _amount(sum(p.size for p in rest)), _amount(total), _bytes(sum(p.nbytes for p in rest)))  # fmt: skip
+        table.add_row(
+            model.name,
+            _shapes(model.calls[-1].output) if model.calls else "",
+            _amount(sum(p.size for p in rest)),
+            _amount(total),
+            _bytes(sum(p.nbytes for p in rest)),
+        )
     out = io.StringIO()
     Console(file=out, width=140, no_color=True, force_terminal=False).print(table)
     params = [p for p in every if p.role == "param"]
     trained = sum(p.size for p in params if p.trainable)
     count = sum(p.size for p in params)
-    lines = [f"parameters {count:,} (trainable {trained:,}, frozen {count - trained:,})  {_bytes(sum(p.nbytes for p in every))}"]
+    lines = [
+        f"parameters {count:,} (trainable {trained:,}, frozen {count - trained:,})  {_bytes(sum(p.nbytes for p in every))}"
+    ]
     everything: Size = 0
     for w in macs_by_scope(model.graph).values():
         everything = everything + w
     lines.append(f"MACs {_amount(everything)}  target {model.target}")
     if model.loss is not None:
-        lines.append(f"loss {model.loss.name}  optimizer {model.optimizer!r}" if model.optimizer is not None else f"loss {model.loss.name}")
+        lines.append(
+            f"loss {model.loss.name}  optimizer {model.optimizer!r}"
+            if model.optimizer is not None
+            else f"loss {model.loss.name}"
+        )
     return out.getvalue() + "\n".join(lines)
 
 

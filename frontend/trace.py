@@ -27,7 +27,17 @@ from .tree import leaves, tree_map, unflatten
 if TYPE_CHECKING:
     from .module import Module
 
-__all__ = ["Call", "Trace", "Traced", "active_trace", "argument_names", "make_input", "trace", "trace_function", "where_lines"]
+__all__ = [
+    "Call",
+    "Trace",
+    "Traced",
+    "active_trace",
+    "argument_names",
+    "make_input",
+    "trace",
+    "trace_function",
+    "where_lines",
+]
 
 _active: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
@@ -141,7 +151,9 @@ class Trace:
             self._scope.pop()
 
     def record_call(self, path: str, module: Module, output: Any) -> None:
-        self.calls.append(Call(path, module, tree_map(lambda n: n.type if isinstance(n, Node) else None, output), len(self._scope)))
+        self.calls.append(
+            Call(path, module, tree_map(lambda n: n.type if isinstance(n, Node) else None, output), len(self._scope))
+        )
 
     # -- state -----------------------------------------------------------------------------------------------------
     def ensure_store(self) -> ParameterStore:
@@ -203,7 +215,9 @@ class Trace:
     def assign_buffer(self, p: Parameter, value: Node) -> None:
         """``self.buffer = tensor`` inside ``forward``."""
         if not self.training:
-            raise TraceError(f"buffer {p.name!r} is written outside of training", hint="write it under `if self.training:`")
+            raise TraceError(
+                f"buffer {p.name!r} is written outside of training", hint="write it under `if self.training:`"
+            )
         self.value(p)
         self.write(p.name, value)
 
@@ -232,7 +246,9 @@ class Trace:
         key = f"{self.scope}#{ordinal}"
         stream = stream_of(key)
         if self._streams.setdefault(stream, key) != key:
-            raise TraceError(f"the random streams of {key} and {self._streams[stream]} collide", hint="rename one of the modules")
+            raise TraceError(
+                f"the random streams of {key} and {self._streams[stream]} collide", hint="rename one of the modules"
+            )
         return seed, step, stream
 
     # -- the graph -------------------------------------------------------------------------------------------------
@@ -304,9 +320,15 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
 
 
 def trace_function(
-    fn: Callable[..., Any], specs: Sequence[Any], *, name: str, training: bool = False, store: ParameterStore | None = None,
-    names: Sequence[str] | None = None, root: Module | None = None,
-) -> Traced:  # fmt: skip
+    fn: Callable[..., Any],
+    specs: Sequence[Any],
+    *,
+    name: str,
+    training: bool = False,
+    store: ParameterStore | None = None,
+    names: Sequence[str] | None = None,
+    root: Module | None = None,
+) -> Traced:
     """Runs ``fn`` once on symbolic tensors of the given specs. ``names`` are those of the arguments."""
     labels = list(names) if names is not None else argument_names(fn, len(specs))
     structure = {label: tree_map(as_spec, s) for label, s in zip(labels, specs, strict=True)}
@@ -336,7 +358,10 @@ def trace_function(
                 if isinstance(value, (bool, int, float)) or type(value).__module__ == "numpy":
                     value = lookup("const").call(value)
                 else:
-                    raise TraceError(f"{name} returned a {type(value).__name__}, not a tensor", hint="return tensors, or tuples and dicts of them")
+                    raise TraceError(
+                        f"{name} returned a {type(value).__name__}, not a tensor",
+                        hint="return tensors, or tuples and dicts of them",
+                    )
             taken = {k for k, _ in outputs}
             while path in taken:
                 path += "_"

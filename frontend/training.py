@@ -63,7 +63,8 @@ class Dataset:
         self.fixed = next((s.shape[0] for s in arguments.flat.values() if isinstance(s.shape[0], int)), None)
         if self.fixed is not None and self.rows % max(self.fixed, 1):
             raise ShapeError(
-                f"{self.rows} samples do not divide into batches of {self.fixed}", hint='a named batch axis takes any number: gc.spec("N", ...)'
+                f"{self.rows} samples do not divide into batches of {self.fixed}",
+                hint='a named batch axis takes any number: gc.spec("N", ...)',
             )
 
     def count(self, batch: Mapping[str, np.ndarray]) -> int:
@@ -94,9 +95,16 @@ def weighted(parts: Iterable[tuple[Logs, int]]) -> Logs:
 
 
 def fit_model(
-    model: Model, x: Any, y: Any, batch_size: int, epochs: int, validation_data: tuple[Any, Any] | None, callbacks: Sequence[Any],
-    shuffle: bool, verbose: int | str,
-) -> History:  # fmt: skip
+    model: Model,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    epochs: int,
+    validation_data: tuple[Any, Any] | None,
+    callbacks: Sequence[Any],
+    shuffle: bool,
+    verbose: int | str,
+) -> History:
     """See :meth:`Model.fit`."""
     if verbose not in (0, 1, "auto", True, False):
         raise ArgumentError(f"verbose = {verbose!r}", hint='0, 1 or "auto"')
@@ -124,7 +132,12 @@ def fit_model(
                 order = Random(int(seed[0]) | int(seed[1]) << 32, "fit.shuffle", model.steps).permutation(data.rows)
             logs = weighted(_epoch(model, data, batch_size, order, callbacks, show, f"epoch {epoch + 1}/{epochs}"))
             if validation_data is not None:
-                logs |= {f"val_{k}": v for k, v in model.evaluate(*validation_data, batch_size=max(batch_size, 256) if data.fixed is None else batch_size).items()}
+                logs |= {
+                    f"val_{k}": v
+                    for k, v in model.evaluate(
+                        *validation_data, batch_size=max(batch_size, 256) if data.fixed is None else batch_size
+                    ).items()
+                }
             seconds = time.perf_counter() - started
             history.add(logs, seconds)
             show.epoch(f"epoch {epoch + 1}/{epochs}  {seconds:6.2f} s  " + _words(logs))
@@ -138,7 +151,13 @@ def fit_model(
 
 
 def _epoch(
-    model: Model, data: Dataset, batch_size: int, order: np.ndarray | None, callbacks: Sequence[Any], show: _Silent, title: str
+    model: Model,
+    data: Dataset,
+    batch_size: int,
+    order: np.ndarray | None,
+    callbacks: Sequence[Any],
+    show: _Silent,
+    title: str,
 ) -> Iterator[tuple[Logs, int]]:
     function = model._function("train_step")
     names = function.traced.output

@@ -44,7 +44,7 @@ class SiLU(Module):
     """x * sigmoid(x)."""
 
     def forward(self, x: Node) -> Node:
-        return x * ops.sigmoid(x)
+        return ops.silu(x)
 
 
 class Softplus(Module):

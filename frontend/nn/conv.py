@@ -29,12 +29,20 @@ class Conv2d(Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0, bias: bool = True, dtype: Any = "float32",
-    ):  # fmt: skip
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        bias: bool = True,
+        dtype: Any = "float32",
+    ):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.stride, self.padding = pair(kernel_size), pair(stride), pair(padding)
-        self.weight = Parameter((out_channels, in_channels, *self.kernel_size), init=initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype)
+        self.weight = Parameter(
+            (out_channels, in_channels, *self.kernel_size), init=initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype
+        )
         bound = 1.0 / math.sqrt(max(in_channels * math.prod(self.kernel_size), 1))
         self.bias = Parameter((out_channels,), init=initial.uniform(-bound, bound), dtype=dtype) if bias else None
 

@@ -25,7 +25,7 @@ class Embedding(Module):
     def forward(self, x: Node) -> Node:
         if not x.dtype.is_int:
             raise DTypeError(f"embedding: indices must be integers, not {x.dtype}", hint='gc.spec("N", dtype="int64")')
-        return ops.take(self.weight, x, axis=0)
+        return ops.embedding(x, self.weight)
 
     def describe(self) -> dict[str, Any]:
         return {"count": self.count, "dim": self.dim}

@@ -28,9 +28,13 @@ class Linear(Module):
     Parameter(float32(4, 3))
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = "float32", init: Any = None):
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, dtype: Any = "float32", init: Any = None
+    ):
         self.in_features, self.out_features = in_features, out_features
-        self.weight = Parameter((out_features, in_features), init=init or initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype)
+        self.weight = Parameter(
+            (out_features, in_features), init=init or initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype
+        )
         bound = 1.0 / math.sqrt(max(in_features, 1))
         self.bias = Parameter((out_features,), init=initial.uniform(-bound, bound), dtype=dtype) if bias else None
 
@@ -40,9 +44,13 @@ class Linear(Module):
             raise ShapeError(
                 f"matmul: inner dimensions differ: a {show(x.shape)} @ b {show((self.in_features, self.out_features))}",
                 notes=note,
-                hint=f"nn.Linear({x.shape[-1]}, {self.out_features})" if x.ndim and isinstance(x.shape[-1], int) else "",
+                hint=f"nn.Linear({x.shape[-1]}, {self.out_features})"
+                if x.ndim and isinstance(x.shape[-1], int)
+                else "",
             )
-        return ops.linear(x, self.weight, self.bias) if self.bias is not None else ops.linear(x, self.weight)
+        return ops.linear(x, self.weight, self.bias)
 
     def describe(self) -> dict[str, Any]:
-        return {"in_features": self.in_features, "out_features": self.out_features} | ({} if self.bias is not None else {"bias": False})
+        return {"in_features": self.in_features, "out_features": self.out_features} | (
+            {} if self.bias is not None else {"bias": False}
+        )

@@ -31,12 +31,11 @@ class LayerNorm(Module):
     def forward(self, x: Node) -> Node:
         n = len(self.shape)
         if x.shape[x.ndim - n :] != self.shape or x.ndim < n:
-            raise ShapeError(f"layer_norm: the last axes of {show(x.shape)} are not {show(self.shape)}", hint="nn.LayerNorm(sizes of the last axes)")
-        if n == 1:
-            return ops.layer_norm(x, self.weight, self.bias, eps=self.eps)
-        lead = x.shape[: x.ndim - n]
-        flat = ops.layer_norm(x.reshape(*lead, -1), self.weight.reshape(-1), self.bias.reshape(-1), eps=self.eps)
-        return flat.reshape(*lead, *self.shape)
+            raise ShapeError(
+                f"layer_norm: the last axes of {show(x.shape)} are not {show(self.shape)}",
+                hint="nn.LayerNorm(sizes of the last axes)",
+            )
+        return ops.layer_norm(x, self.weight, self.bias, eps=self.eps, axes=n)
 
     def describe(self) -> dict[str, Any]:
         return {"shape": self.shape, "eps": self.eps}

@@ -15,5 +15,7 @@ def explain_fusion(compiled: Any, a: Any, b: Any) -> str:
     ``a`` and ``b`` are nodes of its graph, or names of operators in it.
     """
     if not hasattr(compiled, "explain_fusion"):
-        raise ArgumentError(f"{type(compiled).__name__} is not compiled", hint="gc.explain_fusion(gc.compile(...), a, b)")
-    return compiled.explain_fusion(a, b)  # type: ignore[no-any-return]
+        raise ArgumentError(
+            f"{type(compiled).__name__} is not compiled", hint="gc.explain_fusion(gc.compile(...), a, b)"
+        )
+    return str(compiled.explain_fusion(a, b))

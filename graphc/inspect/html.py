@@ -18,7 +18,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 pre { background: var(--soft); border-radius: 6px; font: 12.5px/1.45 ui-monospace, monospace; overflow-x: auto; padding: .8rem; }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .3rem .8rem; }
 summary { cursor: pointer; } summary small { opacity: .65; }
-table { border-collapse: collapse; margin: .8rem 0; } td, th { border-bottom: 1px solid var(--line); padding: .15rem .9rem .15rem 0; text-align: left; }
+table { border-collapse: collapse; margin: .8rem 0; }
+td, th { border-bottom: 1px solid var(--line); padding: .15rem .9rem .15rem 0; text-align: left; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; } nav a { margin-right: 1rem; } .c { opacity: .6; }
 """
 
@@ -54,7 +55,8 @@ def _passes(executable: Any) -> str:
     if not rows:
         return ""
     body = "".join(
-        f'<tr><td>{escape(p.name)}</td><td class="n">{p.seconds * 1e3:.2f} ms</td><td class="n">{p.before}</td><td class="n">{p.after}</td></tr>'
+        f'<tr><td>{escape(p.name)}</td><td class="n">{p.seconds * 1e3:.2f} ms</td>'
+        f'<td class="n">{p.before}</td><td class="n">{p.after}</td></tr>'
         for p in rows
     )
     return f"<h3>Passes ({len(rows)})</h3><table><tr><th>pass</th><th>time</th><th>nodes before</th><th>after</th></tr>{body}</table>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["KernelView", "PassView", "kernels", "passes", "stages"]
@@ -35,7 +35,7 @@ def passes(executable: Any) -> list[PassView]:
         if isinstance(p, (tuple, list)):
             out.append(PassView(str(p[0]), float(p[1]), int(p[2]), int(p[3])))
         else:
-            out.append(PassView(str(p.name), float(p.seconds), int(p.before), int(p.after)))
+            out.append(PassView(str(p.name), float(p.seconds), _count(p.before), _count(p.after)))
     return out
 
 
@@ -47,16 +47,27 @@ def stages(executable: Any) -> dict[str, str]:
     return {"traced": str(executable.graph)}
 
 
+def _count(graph: Any) -> int:
+    """Nodes of a graph, or the number itself."""
+    return graph if isinstance(graph, int) else len(graph.nodes)
+
+
 def kernels(executable: Any) -> list[KernelView]:
-    """The distinct kernels (none for the reference)."""
+    """The distinct kernels in order of first use (none for the reference)."""
     found = getattr(executable, "kernels", None) or ()
-    pairs = found.items() if isinstance(found, Mapping) else [(None, k) for k in found]
-    out: list[KernelView] = []
+    pairs = found.items() if isinstance(found, Mapping) else [("", k) for k in found]
+    views: dict[str, KernelView] = {}
+    uses: dict[str, int] = {}
     for key, k in pairs:
-        if isinstance(k, str):
-            out.append(KernelView(str(key or f"kernel_{len(out)}"), "", k))
-            continue
-        name = str(getattr(k, "name", None) or key or f"kernel_{len(out)}")
-        about = str(getattr(k, "about", "") or getattr(k, "title", "") or getattr(k, "kind", ""))
-        out.append(KernelView(name, about, str(getattr(k, "source", "") or getattr(k, "text", "") or k)))
-    return out
+        view = KernelView(key, "", k) if isinstance(k, str) else _view(k)
+        views.setdefault(view.name, view)
+        uses[view.name] = uses.get(view.name, 0) + 1
+    return [
+        replace(v, about=f"{v.about}  ({uses[n]} launches)".strip()) if uses[n] > 1 else v for n, v in views.items()
+    ]
+
+
+def _view(launch: Any) -> KernelView:
+    nest = launch.launch.nest
+    about = f"{nest.kind}: " + " ".join(n.op.name for n in nest.nodes)
+    return KernelView(launch.kernel.name, about, launch.printed.text)

@@ -27,7 +27,7 @@ def kernel_table(executable: Any) -> str:
     if not rows:
         return "  (no kernels: NumPy interprets the graph)"
     width = max(len(k.name) for k in rows)
-    return "\n".join(f"  {k.name:<{width}}  {k.about}  {k.source.count(chr(10))} lines".rstrip() for k in rows)
+    return "\n".join(f"  {k.name:<{width}}  {k.source.count(chr(10)):>4} lines  {k.about}".rstrip() for k in rows)
 
 
 def dump_stages(folder: str | os.PathLike[str], name: str, executable: Any) -> list[Path]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
 import graphc as gc
 from graphc import nn, optim
 
-TARGETS = ("reference",)
+TARGETS = os.environ.get("GRAPHC_TEST_TARGETS", "reference").split(",")
 
 
 @pytest.fixture(params=TARGETS)
@@ -29,7 +31,9 @@ class MLP(nn.Module):
     """(N, 6) -> (N, 3)."""
 
     def __init__(self, dropout: float = 0.0, dtype: str = "float32"):
-        self.fc = nn.Sequential(nn.Linear(6, 8, dtype=dtype), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3, dtype=dtype))
+        self.fc = nn.Sequential(
+            nn.Linear(6, 8, dtype=dtype), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3, dtype=dtype)
+        )
 
     def forward(self, x):
         return self.fc(x)

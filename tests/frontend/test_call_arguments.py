@@ -10,7 +10,13 @@ import graphc as gc
 
 @pytest.fixture
 def f(target):
-    return gc.compile(lambda a, b, c: (a @ b).cast("float32") + c.cast("float32"), gc.spec("N", 3), gc.spec(3, 2), gc.spec("N", 1, dtype="int64"), target=target)
+    return gc.compile(
+        lambda a, b, c: (a @ b).cast("float32") + c.cast("float32"),
+        gc.spec("N", 3),
+        gc.spec(3, 2),
+        gc.spec("N", 1, dtype="int64"),
+        target=target,
+    )
 
 
 A, B, C = np.ones((4, 3), np.float32), np.ones((3, 2), np.float32), np.ones((4, 1), np.int64)
@@ -47,7 +53,16 @@ def test_hint_of_the_cast(f):
 
 def test_what_is_taken(f):
     want = A @ B + 1
-    for a in (A, A.astype(np.float64), A.astype(np.float16), A.tolist(), np.ones((4, 3), int).tolist(), np.asfortranarray(A), A[::-1], np.ones((8, 3))[::2]):
+    for a in (
+        A,
+        A.astype(np.float64),
+        A.astype(np.float16),
+        A.tolist(),
+        np.ones((4, 3), int).tolist(),
+        np.asfortranarray(A),
+        A[::-1],
+        np.ones((8, 3))[::2],
+    ):
         np.testing.assert_allclose(f(a, B, C), want)
     for c in (C.astype(np.int8), C.astype(np.uint32), C.tolist()):
         np.testing.assert_allclose(f(A, B, c), want)
@@ -78,7 +93,9 @@ def test_structures(target):
         target=target,
     )
     out = f({"y": [1.0, 1.0], "x": [1.0, 2.0]}, ([5.0], [1.0, 2.0, 3.0]))
-    assert out["sum"].tolist() == [2, 3] and out["parts"][0].tolist() == [5] and out["parts"][1][0].tolist() == [2, 4, 6]
+    assert (
+        out["sum"].tolist() == [2, 3] and out["parts"][0].tolist() == [5] and out["parts"][1][0].tolist() == [2, 4, 6]
+    )
     with pytest.raises(gc.ArgumentError, match="d: expected a dict with the keys x, y"):
         f({"x": [1.0, 1.0]}, ([5.0], [1.0]))
     with pytest.raises(gc.ArgumentError, match="pair: expected 2 arrays in a tuple"):

@@ -70,7 +70,12 @@ def test_readable_by_safetensors(saved):
         np.testing.assert_array_equal(load_file(path)[k], v)
     header, _ = split(path.read_bytes())
     meta = header["__metadata__"]
-    assert meta["format"] == "graphc" and meta["version"] == "1" and meta["step"] == "2" and meta["graph"].startswith("graph mlp_predict".replace("mlp", "MLP"))
+    assert (
+        meta["format"] == "graphc"
+        and meta["version"] == "1"
+        and meta["step"] == "2"
+        and meta["graph"].startswith("graph mlp_predict".replace("mlp", "MLP"))
+    )
     assert json.loads(meta["optimizer"])["name"] == "Adam"
 
 
@@ -117,7 +122,11 @@ def test_another_model_is_refused_with_names(saved, target):
     with pytest.raises(gc.ParameterError) as e:
         other.load(path)
     text = str(e.value)
-    for line in ("missing: extra.weight", "unexpected: fc.3.bias", "fc.0.weight: the file has float32(8, 6), the model float32(9, 6)"):
+    for line in (
+        "missing: extra.weight",
+        "unexpected: fc.3.bias",
+        "fc.0.weight: the file has float32(8, 6), the model float32(9, 6)",
+    ):
         assert line in text
     assert_same(before, everything(other))
 
@@ -135,7 +144,18 @@ def test_every_damaged_file_is_refused(saved):
     before = everything(model)
     rng = np.random.default_rng(0)
     header_end = 8 + int.from_bytes(raw[:8], "little")
-    mutants = [b"", raw[:7], raw[:8], raw[:header_end], raw[:-1], raw + b"\0", b"\0" * len(raw), b"\xff" * len(raw), raw[8:], raw * 2]
+    mutants = [
+        b"",
+        raw[:7],
+        raw[:8],
+        raw[:header_end],
+        raw[:-1],
+        raw + b"\0",
+        b"\0" * len(raw),
+        b"\xff" * len(raw),
+        raw[8:],
+        raw * 2,
+    ]
     for i in range(400):
         m = bytearray(raw)
         at = int(rng.integers(0, 8 if i % 10 == 0 else header_end if i % 2 else len(raw)))
@@ -168,11 +188,24 @@ def test_every_damaged_file_is_refused(saved):
 @pytest.mark.parametrize(
     "change",
     [
-        {"shape": [8, 7]}, {"shape": [-8, -6]}, {"shape": [2**62, 6]}, {"shape": [8.0, 6]}, {"shape": "x"}, {"shape": [True, 48]}, {"dtype": "F16"}, {"dtype": "O"},
-        {"dtype": None}, {"data_offsets": [0, 2**70]}, {"data_offsets": [-192, 0]}, {"data_offsets": [192, 0]}, {"data_offsets": [0]}, {"data_offsets": None},
-        {"data_offsets": ["0", "192"]}, {"extra": 1},
+        {"shape": [8, 7]},
+        {"shape": [-8, -6]},
+        {"shape": [2**62, 6]},
+        {"shape": [8.0, 6]},
+        {"shape": "x"},
+        {"shape": [True, 48]},
+        {"dtype": "F16"},
+        {"dtype": "O"},
+        {"dtype": None},
+        {"data_offsets": [0, 2**70]},
+        {"data_offsets": [-192, 0]},
+        {"data_offsets": [192, 0]},
+        {"data_offsets": [0]},
+        {"data_offsets": None},
+        {"data_offsets": ["0", "192"]},
+        {"extra": 1},
     ],
-)  # fmt: skip
+)
 def test_hostile_headers_with_a_right_digest(saved, change):
     model, path = saved
     before = everything(model)
@@ -189,7 +222,11 @@ def test_overlaps_gaps_and_repeated_names(saved):
     raw = path.read_bytes()
     header, data = split(raw)
     a = header["fc.3.bias"]["data_offsets"]
-    names = [k for k in header if k != "__metadata__" and k != "fc.3.bias" and header[k]["shape"] == [3] and header[k]["dtype"] == "F32"]
+    names = [
+        k
+        for k in header
+        if k != "__metadata__" and k != "fc.3.bias" and header[k]["shape"] == [3] and header[k]["dtype"] == "F32"
+    ]
     header["fc.3.bias"]["data_offsets"] = header[names[0]]["data_offsets"]
     path.write_bytes(sign(header, data))
     with pytest.raises(gc.FileFormatError, match="belong to no tensor, or to two"):

@@ -34,8 +34,11 @@ def test_names():
     assert [n for n, _ in m.named_buffers()] == ["count"]
     assert [n for n, _ in m.named_modules()] == ["layers.0", "layers.1"]
     assert [n for n, _ in nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2))).named_parameters()] == [
-        "0.weight", "0.bias", "1.0.weight", "1.0.bias",
-    ]  # fmt: skip
+        "0.weight",
+        "0.bias",
+        "1.0.weight",
+        "1.0.bias",
+    ]
     assert "Linear(in_features=3, out_features=3, bias=False)" in repr(m)
 
 
@@ -117,11 +120,18 @@ def test_default_initialisation_is_torchs(target):
 @pytest.mark.parametrize(
     ("init", "low", "high", "std"),
     [
-        ("zeros", 0, 0, 0), ("ones", 1, 1, 0), (0.5, 0.5, 0.5, 0), ("uniform", 0, 1, 12**-0.5), (gc.init.uniform(-3, 1), -3, 1, 4 * 12**-0.5),
-        (gc.init.normal(2.0, 0.1), 1, 3, 0.1), (gc.init.kaiming_normal(), -1, 1, (2 / 200) ** 0.5), ("xavier_uniform", -0.15, 0.15, (2 / 300) ** 0.5),
-        (gc.init.xavier_normal(), -1, 1, (2 / 300) ** 0.5), ("kaiming_uniform", -0.18, 0.18, (2 / 200) ** 0.5),
+        ("zeros", 0, 0, 0),
+        ("ones", 1, 1, 0),
+        (0.5, 0.5, 0.5, 0),
+        ("uniform", 0, 1, 12**-0.5),
+        (gc.init.uniform(-3, 1), -3, 1, 4 * 12**-0.5),
+        (gc.init.normal(2.0, 0.1), 1, 3, 0.1),
+        (gc.init.kaiming_normal(), -1, 1, (2 / 200) ** 0.5),
+        ("xavier_uniform", -0.15, 0.15, (2 / 300) ** 0.5),
+        (gc.init.xavier_normal(), -1, 1, (2 / 300) ** 0.5),
+        ("kaiming_uniform", -0.18, 0.18, (2 / 200) ** 0.5),
     ],
-)  # fmt: skip
+)
 def test_initialisers(init, low, high, std):
     value = nn.Parameter((100, 200), init=init).initial(0, "w")
     assert value.shape == (100, 200) and value.dtype == np.float32
@@ -207,7 +217,12 @@ def test_load_state_dict_is_all_or_nothing(target, mlp):
     with pytest.raises(gc.ParameterError) as e:
         model.load_state_dict(bad)
     text = str(e.value)
-    for line in ("missing: fc.0.bias", "unexpected: other", "fc.0.weight: shape (6, 8), expected (8, 6)", "fc.3.bias: dtype int64, expected float32"):
+    for line in (
+        "missing: fc.0.bias",
+        "unexpected: other",
+        "fc.0.weight: shape (6, 8), expected (8, 6)",
+        "fc.3.bias: dtype int64, expected float32",
+    ):
         assert line in text
     for k, v in model.state_dict().items():
         np.testing.assert_array_equal(v, before[k])
@@ -237,19 +252,31 @@ def test_bad_names():
 
 
 LAYERS = [
-    (nn.ReLU(), lambda x: np.maximum(x, 0)), (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))), (nn.Tanh(), np.tanh),
-    (nn.Softmax(), lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)), (nn.LogSoftmax(0), lambda x: x - np.log(np.exp(x).sum(0))),
-    (nn.SiLU(), lambda x: x / (1 + np.exp(-x))), (nn.Softplus(), lambda x: np.log1p(np.exp(x))), (nn.LeakyReLU(0.1), lambda x: np.where(x > 0, x, 0.1 * x)),
-    (nn.ELU(), lambda x: np.where(x > 0, x, np.expm1(x))), (nn.Identity(), lambda x: x), (nn.Flatten(), lambda x: x), (nn.Dropout(0.5), lambda x: x),
+    (nn.ReLU(), lambda x: np.maximum(x, 0)),
+    (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))),
+    (nn.Tanh(), np.tanh),
+    (nn.Softmax(), lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True)),
+    (nn.LogSoftmax(0), lambda x: x - np.log(np.exp(x).sum(0))),
+    (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
+    (nn.Softplus(), lambda x: np.log1p(np.exp(x))),
+    (nn.LeakyReLU(0.1), lambda x: np.where(x > 0, x, 0.1 * x)),
+    (nn.ELU(), lambda x: np.where(x > 0, x, np.expm1(x))),
+    (nn.Identity(), lambda x: x),
+    (nn.Flatten(), lambda x: x),
+    (nn.Dropout(0.5), lambda x: x),
     (nn.LayerNorm(7), lambda x: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)),
     (nn.LayerNorm((5, 7)), lambda x: (x - x.mean()) / np.sqrt(x.var() + 1e-5)),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("layer", "oracle"), LAYERS, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
+@pytest.mark.parametrize(
+    ("layer", "oracle"), LAYERS, ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else ""
+)
 def test_layers(layer, oracle, target):
     x = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
-    np.testing.assert_allclose(gc.compile(layer, gc.spec(5, 7), target=target).predict(x), oracle(x.astype(np.float64)), rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(
+        gc.compile(layer, gc.spec(5, 7), target=target).predict(x), oracle(x.astype(np.float64)), rtol=2e-5, atol=2e-6
+    )
 
 
 def test_gelu(target):
@@ -257,7 +284,9 @@ def test_gelu(target):
 
     x = np.linspace(-3, 3, 13)
     want = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]
-    np.testing.assert_allclose(gc.compile(nn.GELU(), gc.spec("N"), target=target).predict(x), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        gc.compile(nn.GELU(), gc.spec("N"), target=target).predict(x), want, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_embedding(target):

@@ -32,8 +32,9 @@ def numpy_gradients(v, x, y):
     return -logp[np.arange(n), y].mean(), grads
 
 
-def adam(v, g, state, t, lr, b1=0.9, b2=0.999, eps=1e-8, wd=0.0):
+def adam(v, g, state, t, lr, b1=0.9, b2=0.999, eps=1e-8, wd=0.0, decay=0.0):
     for k in v:
+        v[k] = v[k] * (1 - lr * decay)
         d = g[k] + wd * v[k]
         m, s = state.setdefault(k, [np.zeros_like(v[k]), np.zeros_like(v[k])])
         m[:] = b1 * m + (1 - b1) * d
@@ -50,7 +51,11 @@ def sgd(v, g, state, t, lr, momentum=0.0, nesterov=False, wd=0.0):
 
 CASES = [
     (optim.Adam(1e-2), lambda v, g, s, t: adam(v, g, s, t, 1e-2)),
-    (optim.Adam(3e-3, 0.8, 0.95, 1e-6, weight_decay=0.1), lambda v, g, s, t: adam(v, g, s, t, 3e-3, 0.8, 0.95, 1e-6, 0.1)),
+    (
+        optim.Adam(3e-3, 0.8, 0.95, 1e-6, weight_decay=0.1),
+        lambda v, g, s, t: adam(v, g, s, t, 3e-3, 0.8, 0.95, 1e-6, 0.1),
+    ),
+    (optim.AdamW(1e-2, weight_decay=0.1), lambda v, g, s, t: adam(v, g, s, t, 1e-2, decay=0.1)),
     (optim.SGD(0.1), lambda v, g, s, t: sgd(v, g, s, t, 0.1)),
     (optim.SGD(0.1, momentum=0.9, weight_decay=0.01), lambda v, g, s, t: sgd(v, g, s, t, 0.1, 0.9, wd=0.01)),
     (optim.SGD(0.1, momentum=0.9, nesterov=True), lambda v, g, s, t: sgd(v, g, s, t, 0.1, 0.9, True)),
@@ -74,7 +79,12 @@ def test_gradients_of_one_step_in_float32(classifier, mlp, target):
     x, y = problem("float32")
     m = mlp()
     loss = gc.losses.as_loss("cross_entropy")
-    f = gc.compile(gc.value_and_grad(lambda x, y: loss.fn(m(x), y), wrt=m.parameters()), gc.spec("N", 6), gc.spec("N", dtype="int64"), target=target)
+    f = gc.compile(
+        gc.value_and_grad(lambda x, y: loss.fn(m(x), y), wrt=m.parameters()),
+        gc.spec("N", 6),
+        gc.spec("N", dtype="int64"),
+        target=target,
+    )
     value, grads = f(x, y)
     want, by_hand = numpy_gradients(m.state_dict(), x, y)
     assert value == pytest.approx(want, rel=1e-6)
@@ -87,7 +97,9 @@ def test_against_torch(classifier):
     x, y = problem("float64")
     model = classifier(optim.Adam(1e-2), dtype="float64")
     v = model.state_dict()
-    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Linear(8, 3)).double()
+    net = torch.nn.Sequential(
+        torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Linear(8, 3)
+    ).double()
     net.load_state_dict({k.removeprefix("fc."): torch.tensor(a) for k, a in v.items()})
     opt = torch.optim.Adam(net.parameters(), lr=1e-2)
     for _ in range(STEPS):
@@ -104,7 +116,12 @@ def test_float32_gradients_against_torch(mlp, target):
     x, y = problem("float32")
     m = mlp()
     loss = gc.losses.as_loss("cross_entropy")
-    f = gc.compile(gc.grad(lambda x, y: loss.fn(m(x), y), wrt=m.parameters()), gc.spec("N", 6), gc.spec("N", dtype="int64"), target=target)
+    f = gc.compile(
+        gc.grad(lambda x, y: loss.fn(m(x), y), wrt=m.parameters()),
+        gc.spec("N", 6),
+        gc.spec("N", dtype="int64"),
+        target=target,
+    )
     grads = f(x, y)
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Linear(8, 3))
     net.load_state_dict({k.removeprefix("fc."): torch.tensor(a) for k, a in m.state_dict().items()})
@@ -136,4 +153,6 @@ def test_a_loss_that_reaches_no_parameter(target):
         gc.compile(Cut(), gc.spec("N", 2), loss="mse", optimizer="sgd", target=target)
     m = Cut()
     m.b.freeze()
-    gc.compile(m, gc.spec("N", 2), loss="mse", optimizer="sgd", target=target).train_on_batch(np.ones((1, 2)), np.ones((1, 2)))
+    gc.compile(m, gc.spec("N", 2), loss="mse", optimizer="sgd", target=target).train_on_batch(
+        np.ones((1, 2)), np.ones((1, 2))
+    )

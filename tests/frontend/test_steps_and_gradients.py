@@ -107,7 +107,13 @@ def test_two_networks_and_two_optimisers(target):
     assert out["g"] == pytest.approx(-(fake @ d1.T).mean(), abs=1e-6)
     np.testing.assert_allclose(gen.weight.numpy(), g0 + 0.1 * d1.T @ z.mean(0, keepdims=True), atol=1e-6)
     names = step.store.names()
-    assert {"linear.weight", "linear_1.weight", "optimizer.step", "optimizer_1.lr", "optimizer.m.linear_1.weight"} <= set(names)
+    assert {
+        "linear.weight",
+        "linear_1.weight",
+        "optimizer.step",
+        "optimizer_1.lr",
+        "optimizer.m.linear_1.weight",
+    } <= set(names)
     assert step.graph.finite == "$loss"
     # the generator alone, over the same store
     sample = gc.compile(gen, gc.spec("N", 2), target=target)

@@ -57,7 +57,9 @@ def test_text_of_every_graph_reads_back(classifier):
     for graph in classifier(dropout=0.1).graphs.values():
         again = parse_graph(str(graph))
         assert str(parse_graph(str(again))) == str(again)
-        assert [i.name for i in again.inputs] == [i.name for i in graph.inputs] and again.structural_key == graph.structural_key
+        assert [i.name for i in again.inputs] == [
+            i.name for i in graph.inputs
+        ] and again.structural_key == graph.structural_key
 
 
 def test_text_of_names_that_start_with_a_digit():
@@ -100,7 +102,7 @@ def test_html_page_is_escaped_and_offline(tmp_path):
             self.passes = [("simplify", 0.001, 10, 5)]
             self.kernels = {"k_<1>": "def k():  # <img src=http://x/>\n    pass\n"}
 
-    text = page("A <model> & \"more\"", {'mode"><script>': Program()}, "1 < 2")
+    text = page('A <model> & "more"', {'mode"><script>': Program()}, "1 < 2")
     reader = Reader()
     reader.feed(text)
     names = {t for t, _ in reader.tags}
@@ -156,7 +158,7 @@ def test_philox_streams():
     assert not np.array_equal(a.words(8), Random(7, "a", step=1).words(8))
     assert sorted(a.permutation(1000)) == list(range(1000))
     u = a.uniform((100000,))
-    assert 0 <= u.min() and u.max() < 1 and abs(u.mean() - 0.5) < 0.005
+    assert u.min() >= 0 and u.max() < 1 and abs(u.mean() - 0.5) < 0.005
     n = a.normal((100000,))
     assert abs(n.mean()) < 0.02 and abs(n.std() - 1) < 0.02
 

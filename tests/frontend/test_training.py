@@ -30,7 +30,12 @@ def test_three_graphs_over_one_store(classifier):
     assert step.finite == "loss"
     assert [k for k, _ in step.outputs] == ["loss", "accuracy"]
     names = [n for n, _ in step.updates]
-    assert "optimizer.step" in names and "fc.0.weight" in names and "optimizer.m.fc.0.weight" in names and "optimizer.v.fc.3.bias" in names
+    assert (
+        "optimizer.step" in names
+        and "fc.0.weight" in names
+        and "optimizer.m.fc.0.weight" in names
+        and "optimizer.v.fc.3.bias" in names
+    )
     assert not model.graph.updates and not model.graphs["evaluate"].updates
     assert {"optimizer.lr", "random.seed"} <= {i.name for i in step.inputs if i.role == "state"}
 
@@ -38,7 +43,11 @@ def test_three_graphs_over_one_store(classifier):
 def test_state_types(classifier):
     store = classifier(dtype="float64").store
     types = {n: (str(store.type(n).dtype), store.type(n).shape) for n in store.names("state")}
-    assert types["optimizer.step"] == ("int64", ()) and types["optimizer.lr"] == ("float64", ()) and types["random.seed"] == ("uint32", (2,))
+    assert (
+        types["optimizer.step"] == ("int64", ())
+        and types["optimizer.lr"] == ("float64", ())
+        and types["random.seed"] == ("uint32", (2,))
+    )
 
 
 def test_named_batch_axis(classifier, data):
@@ -121,7 +130,15 @@ def test_dropout_masks(target):
     def loss(p, y):
         return (p[0] * y).mean()
 
-    model = gc.compile(Two(), gc.spec("N", 50), loss=loss, optimizer=optim.SGD(0.0), metrics=[], target=target, target_spec=gc.spec("N", 50))
+    model = gc.compile(
+        Two(),
+        gc.spec("N", 50),
+        loss=loss,
+        optimizer=optim.SGD(0.0),
+        metrics=[],
+        target=target,
+        target_spec=gc.spec("N", 50),
+    )
     x = np.ones((20, 50), np.float32)
     a, b = model.predict(x)
     assert (a == 1).all() and (b == 1).all()
@@ -154,7 +171,7 @@ def test_frozen_parameters(classifier, data):
     model.freeze()
     with pytest.raises(gc.TraceError, match="no parameter is trainable"):
         model.fit(*data())
-    with pytest.raises(gc.ParameterError, match="no parameter at 'fc.9'"):
+    with pytest.raises(gc.ParameterError, match=r"no parameter at 'fc\.9'"):
         model.freeze("fc.9")
 
 
@@ -222,7 +239,9 @@ def test_the_first_operator_that_failed(target):
 
 def test_clipping(target):
     def run(clip):
-        model = gc.compile(nn.Linear(3, 1), gc.spec("N", 3), loss="mse", optimizer=optim.SGD(1.0), clip_norm=clip, target=target)
+        model = gc.compile(
+            nn.Linear(3, 1), gc.spec("N", 3), loss="mse", optimizer=optim.SGD(1.0), clip_norm=clip, target=target
+        )
         before = model.state_dict()
         model.train_on_batch(np.full((2, 3), 10.0), np.zeros((2, 1)))
         after = model.state_dict()
@@ -243,9 +262,14 @@ def test_several_inputs_and_outputs(target):
             return {"sum": self.a(left) + self.b(right), "left": self.a(left)}
 
     model = gc.compile(
-        Pair(), gc.spec("N", 2), gc.spec("N", 3), loss=lambda p, y: ((p["sum"] - y["sum"]) ** 2).mean() + ((p["left"] - y["left"]) ** 2).mean(),
-        optimizer=optim.Adam(0.1), target_spec={"sum": gc.spec("N", 1), "left": gc.spec("N", 1)}, target=target,
-    )  # fmt: skip
+        Pair(),
+        gc.spec("N", 2),
+        gc.spec("N", 3),
+        loss=lambda p, y: ((p["sum"] - y["sum"]) ** 2).mean() + ((p["left"] - y["left"]) ** 2).mean(),
+        optimizer=optim.Adam(0.1),
+        target_spec={"sum": gc.spec("N", 1), "left": gc.spec("N", 1)},
+        target=target,
+    )
     left, right = np.ones((9, 2), np.float32), np.ones((9, 3), np.float32)
     y = {"sum": np.full((9, 1), 2.0), "left": np.full((9, 1), -1.0)}
     model.fit((left, right), y, batch_size=4, epochs=60)
@@ -260,7 +284,12 @@ def test_several_inputs_and_outputs(target):
 
 def test_arguments_of_fit(classifier, data):
     model, (x, y) = classifier(), data()
-    for how, text in (({"batch_size": 0}, "batch_size = 0"), ({"epochs": -1}, "epochs = -1"), ({"verbose": 7}, "verbose = 7"), ({"validation_data": x}, "validation")):
+    for how, text in (
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"epochs": -1}, "epochs = -1"),
+        ({"verbose": 7}, "verbose = 7"),
+        ({"validation_data": x}, "validation"),
+    ):
         with pytest.raises(gc.ArgumentError, match=text):
             model.fit(x, y, **how)
     with pytest.raises(gc.ShapeError, match="x: expected"):
@@ -285,7 +314,9 @@ def test_without_loss_or_optimizer(mlp, target, data):
 def test_one_hot_targets(target, mlp, data):
     x, y = data()
     a = gc.compile(mlp(), gc.spec("N", 6), loss="cross_entropy", target=target).evaluate(x, y)["loss"]
-    b = gc.compile(mlp(), gc.spec("N", 6), loss="cross_entropy", target_spec=gc.spec("N", 3), target=target).evaluate(x, np.eye(3)[y])["loss"]
+    b = gc.compile(mlp(), gc.spec("N", 6), loss="cross_entropy", target_spec=gc.spec("N", 3), target=target).evaluate(
+        x, np.eye(3)[y]
+    )["loss"]
     assert a == pytest.approx(b, rel=1e-5)
 
 
@@ -351,7 +382,10 @@ def test_early_stopping_restores_the_best(classifier, data):
         if epoch == 1:
             model.learning_rate = 50.0
 
-    watch = [callbacks.LambdaCallback(on_epoch_end=spoil), callbacks.EarlyStopping("loss", patience=1, restore_best=True)]
+    watch = [
+        callbacks.LambdaCallback(on_epoch_end=spoil),
+        callbacks.EarlyStopping("loss", patience=1, restore_best=True),
+    ]
     history = model.fit(*data(), epochs=20, callbacks=watch)
     best = int(np.argmin(history["loss"]))
     for k, v in model.state_dict().items():
@@ -367,8 +401,17 @@ def test_callbacks(classifier, data, tmp_path):
     best = callbacks.ModelCheckpoint(tmp_path / "best.graphc", "loss", save_best_only=True)
     model.fit(*data(), epochs=2, callbacks=[watch, save, best])
     assert [c[0] for c in calls] == [
-        "on_train_begin", "on_epoch_begin", "on_batch_end", "on_batch_end", "on_epoch_end", "on_epoch_begin", "on_batch_end", "on_batch_end", "on_epoch_end", "on_train_end",
-    ]  # fmt: skip
+        "on_train_begin",
+        "on_epoch_begin",
+        "on_batch_end",
+        "on_batch_end",
+        "on_epoch_end",
+        "on_epoch_begin",
+        "on_batch_end",
+        "on_batch_end",
+        "on_epoch_end",
+        "on_train_end",
+    ]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.graphc", "m1.graphc", "m2.graphc"]
     with pytest.raises(gc.ArgumentError, match="no callback 'on_stop'"):
         callbacks.LambdaCallback(on_stop=print)
