@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Union
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -98,11 +99,11 @@ class Interpreter:
             raise CompileError(f"reference: {op.name} failed: {type(e).__name__}: {e}", where=self._where(node), notes=f"node {node!r}") from e
 
     def _composite(self, node: Node, ins: list[Value]) -> Value:
-        parts = node._decomposed
+        parts = _bodies.get(node)
         if parts is None:
             assert node.op.decompose is not None
             out = node.op.decompose(*node.inputs, **node.attrs)
-            parts = node._decomposed = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+            parts = _bodies[node] = tuple(out) if isinstance(out, (tuple, list)) else (out,)
         values = self.run(parts, dict(zip(node.inputs, ins, strict=True)))
         return self._typed(node, tuple(values) if isinstance(node.type, TupleType) else values[0])
 
@@ -125,6 +126,8 @@ class Interpreter:
         return (*lines, *(f"used  {loc}   {loc.text}".rstrip() for loc in sorted(origin.locs)))
 
 
+# of its own and not the slot on the node: the decompose pass fills that one and records provenance while it does
+_bodies: WeakKeyDictionary[Node, tuple[Node, ...]] = WeakKeyDictionary()
 _signatures: dict[OpDef, tuple[str, ...]] = {}
 
 
