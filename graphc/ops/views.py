@@ -51,8 +51,8 @@ reshape = primitive(
     "reshape", "view", _reshape.__doc__ or "", _reshape, _reshape_infer,
     numpy=lambda x, *, shape, dims=None: np.reshape(x, _dynamic(shape, dims)),
     lower=_reshape_lower, grad=lambda n, g: (_reshape(g, n.inputs[0].shape),), cost=0,
-    samples=lambda: [Sample((rand(6, 4),), {"shape": (3, 8)}), Sample((rand(2, 3, 5),), {"shape": (30,)}), Sample((rand(0, 4),), {"shape": (2, 0)}), Sample((rand(1),), {"shape": ()})],
-    errors=lambda: [Sample((rand(6, 4),), {"shape": (5, 5)}, error="elements")],
+    samples=lambda: [Sample((rand(6, 4), (3, 8))), Sample((rand(2, 3, 5), (30,))), Sample((rand(0, 4), (2, 0))), Sample((rand(1), ()))],
+    errors=lambda: [Sample((rand(6, 4), (5, 5)), error="elements")],
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ transpose = primitive(
     numpy=lambda x, *, perm: np.transpose(x, perm),
     lower=lambda b, n, idx: b.value(n.inputs[0], tuple(idx[i] for i in _inverse(n.attrs["perm"]))),
     grad=lambda n, g: (_transpose(g, *_inverse(n.attrs["perm"])),), cost=0,
-    samples=lambda: [Sample((rand(5, 7),), {"perm": (1, 0)}), Sample((rand(2, 3, 19),), {"perm": (2, 0, 1)}), Sample((rand(2, 1, 3, 4),), {"perm": (0, 2, 3, 1)})],
+    samples=lambda: [Sample((rand(5, 7), (1, 0))), Sample((rand(2, 3, 19), (2, 0, 1))), Sample((rand(2, 1, 3, 4), (0, 2, 3, 1)))],
 )  # fmt: skip
 
 
