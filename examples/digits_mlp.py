@@ -2,7 +2,8 @@
 
     python examples/digits_mlp.py --target cpu
 
-Shows what the compiler makes of it (passes, kernels), trains, and writes the model, the text of every stage and an HTML page.
+Shows what the compiler makes of it (passes, kernels), trains, and writes the model, the text of every stage and an
+HTML page.
 """
 
 from __future__ import annotations
