@@ -23,27 +23,31 @@ __all__ = ["Layout", "row_major"]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``perm``: stored axis order (slowest first) as logical axes; ``panel``: 0, or elements per panel of the last one."""
+    """``perm``: stored axis order (slowest first) as logical axes; ``panel``: 0, or elements per panel of the last one;
+    ``pad``: unused elements after each row (so that rows a power of two apart do not fall on the same cache sets)."""
 
     perm: tuple[int, ...]
     panel: int = 0
+    pad: int = 0
 
     @property
     def is_row_major(self) -> bool:
-        return self.panel == 0 and self.perm == tuple(range(len(self.perm)))
+        return self.panel == 0 and self.pad == 0 and self.perm == tuple(range(len(self.perm)))
 
     @property
-    def structural_key(self) -> tuple[str, tuple[int, ...], int]:
-        return ("layout", self.perm, self.panel)
+    def structural_key(self) -> tuple[str, tuple[int, ...], int, int]:
+        return ("layout", self.perm, self.panel, self.pad)
 
     def __str__(self) -> str:
         order = "".join("abcdefghij"[p] for p in self.perm)
-        return f"{order}/{self.panel}" if self.panel else order
+        return order + (f"/{self.panel}" if self.panel else "") + (f"+{self.pad}" if self.pad else "")
 
     def stored_size(self, shape: Shape) -> Size:
         """Elements of the buffer, padding included."""
+        if not self.perm:
+            return 1
         if not self.panel:
-            return prod(shape)
+            return prod(shape[p] for p in self.perm[:-1]) * (shape[self.perm[-1]] + self.pad)
         last = shape[self.perm[-1]]
         return prod(shape[p] for p in self.perm[:-1]) * cdiv(last, self.panel) * self.panel
 
@@ -52,7 +56,7 @@ class Layout:
         at: Size = 0
         if not self.panel:
             for p in self.perm:
-                at = at * shape[p] + index[p]
+                at = at * (shape[p] + (self.pad if p == self.perm[-1] else 0)) + index[p]
             return at
         last = index[self.perm[-1]]
         block = floordiv(last, self.panel, ranges)
@@ -69,6 +73,8 @@ class Layout:
             stored = np.pad(stored, [(0, 0)] * (stored.ndim - 1) + [(0, pad)])
             stored = stored.reshape(*stored.shape[:-1], -1, self.panel)
             stored = np.moveaxis(stored, -2, 0)
+        elif self.pad:
+            stored = np.pad(stored, [(0, 0)] * (stored.ndim - 1) + [(0, self.pad)])
         return np.ascontiguousarray(stored).reshape(-1)
 
     def unpack(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -79,7 +85,7 @@ class Layout:
             array = buffer.reshape(blocks, *stored[:-1], self.panel)
             array = np.moveaxis(array, 0, -2).reshape(*stored[:-1], blocks * self.panel)[..., : stored[-1]]
         else:
-            array = buffer.reshape(stored)
+            array = buffer.reshape(*stored[:-1], stored[-1] + self.pad)[..., : stored[-1]] if self.pad else buffer.reshape(stored)
         inverse = sorted(range(len(self.perm)), key=self.perm.__getitem__)
         return np.array(np.transpose(array, inverse))
 

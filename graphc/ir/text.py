@@ -67,7 +67,7 @@ def _attr(value: Any, indent: str) -> str:
     if isinstance(value, tuple):
         return "(" + ", ".join(_attr(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, Layout):
-        return f"layout({_attr(value.perm, indent)}, {value.panel})"
+        return f"layout({_attr(value.perm, indent)}, {value.panel}, {value.pad})"
     if isinstance(value, Graph):
         return print_graph(value, locations=False, indent=indent)
     if isinstance(value, OpDef):
@@ -298,7 +298,9 @@ def _read_attr(r: _Reader) -> Any:
         r.expect("(")
         perm = _read_attr(r)
         r.expect(",")
-        layout = Layout(perm, int(r.next()))
+        panel = int(r.next())
+        r.expect(",")
+        layout = Layout(perm, panel, int(r.next()))
         r.expect(")")
         return layout
     if token == "op":

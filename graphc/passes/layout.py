@@ -1,8 +1,8 @@
 """Storage layouts for the right operands of contractions.
 
 A contraction walks its right operand along N with unit stride. Parameters get panels that suit their first use (in the
-graph's order: the forward one) if the graph may choose; every other use, and every value whose N axis is not contiguous,
-goes through an explicit ``relayout`` node.
+graph's order: the forward one) if the graph may choose; every other use, and every computed value, goes through an
+explicit ``relayout`` node. For a computed value that is a second store in the kernel that makes it.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
                     chosen[name] = wanted
             if chosen.get(slot.name) == wanted:
                 return None
-        elif n_axis == base.ndim - 1:
-            return None  # contiguous along N as it is
+        elif n_axis == base.ndim - 1 and (base.op.kind == "input" or isinstance(a.shape[-2], int) and a.shape[-2] <= 8):
+            return None  # contiguous along N as it is, and not read often enough to pay for a copy
         moved = Node.make(lookup("relayout"), (base,), layout=wanted)
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
 

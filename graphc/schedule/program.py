@@ -135,16 +135,17 @@ class _Scheduler:
         stored = self._stored(graph, grouping)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         outputs = [(name, self._out(node, name)) for name, node in graph.outputs]
+        flat = {n for g in grouping.groups if g.scatter for n in (g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out)}
         for node in stored:
             if node not in self.buffers and not isinstance(node.type, TupleType):
-                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node), "temp")
+                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, node in flat), "temp")
         for node in graph.nodes:
             if node.op.kind == "const" and node.ndim and node not in self.buffers:
                 self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "const")
         items = self._order(graph, grouping, nests)
-        flat = {node: b.layout for node, b in self.buffers.items()}
+        layouts = {node: b.layout for node, b in self.buffers.items()}
         for item in _launches(items):
-            item.nest = resolve(item.nest, flat)
+            item.nest = resolve(item.nest, layouts)
         if not graph.updates:
             items = _hoist_static(items)
         _phases(items)
@@ -256,8 +257,15 @@ def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
     return replace(buffer, node=node)
 
 
-def _layout_of(node: Node) -> Layout:
-    return node.attrs["layout"] if node.op.name == "relayout" else row_major(node.ndim)
+def _layout_of(node: Node, flat: bool) -> Layout:
+    """Where a temporary lies: as its relayout says, else row-major, with rows a power of two apart moved by a cache line."""
+    if node.op.name == "relayout":
+        return node.attrs["layout"]  # type: ignore[no-any-return]
+    plain = row_major(node.ndim)
+    if flat or node.ndim < 2 or not isinstance(node.shape[-1], int):
+        return plain
+    row = node.shape[-1] * node.dtype.itemsize
+    return replace(plain, pad=64 // node.dtype.itemsize) if row and row % 512 == 0 else plain
 
 
 def _reads(nest: Nest) -> set[Node]:

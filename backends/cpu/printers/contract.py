@@ -10,6 +10,7 @@ from __future__ import annotations
 from graphc.errors import CompileError
 from graphc.ir.dims import coefficient, substitute
 from graphc.loops.nest import Nest
+from graphc.loops.scalar import postorder
 from graphc.schedule.program import Buffer
 
 from ..machine_facts import Facts
@@ -54,12 +55,14 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
             out.line("left = next")
         else:
             out.line("b0 = left")
+    out.acc_names[0] = ("acc", (True, True), out.chain[-1])
     out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
     out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
     pa, pb = out.pointer(a_buffer), out.pointer(b_buffer)
     start = {c.k.name: 0}
     out.line(f"a0 = {out.int_expr(substitute(a_at, start))}")
     out.line(f"w0 = {out.int_expr(substitute(b_at, start))}")
+    _prefetch(out, nest)
     out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
     out.open(f"for k in range({k}):")
     step_a, step_b = out.size(a_k), out.size(b_k)
@@ -68,13 +71,24 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     else:
         out.line(f"acc = {out.fn('fma_outer_n')}(acc, {pa}, a0 + k * {step_a}, {out.size(a_row)}, mv, {pb}, w0 + k * {step_b}, nv)")
     out.close()
-    unit = out.chain[-1]
-    out.acc_names[0] = ("acc", (True, True), unit)
     for stage in nest.stages:
         for w in stage.points:
             out.store(w)
     out.close()
     return Printed(out.render(), out.slots)
+
+
+def _prefetch(out: Emitter, nest: Nest) -> None:
+    """What the epilogue reads tile by tile arrives while the products run: K steps hide the way from memory."""
+    seen = set()
+    for t in postorder([w.value for w in nest.writes()]):
+        if t.op == "load" and not t.args and t.attr not in seen and out.varies(t) == (True, True):
+            seen.add(t.attr)
+            node, (e,) = t.attr
+            row, lane = out.strides(e)
+            if lane == 1 and row is not None:
+                shape = out.shape((True, True))
+                out.line(f"{out.make('prefetcher', t.dtype, *shape)}({out.pointer(out.buffers[node])}, {out.int_expr(e)}, {out.size(row)})")
 
 
 def tile_shape(nest: Nest, buffers: dict, facts: Facts) -> tuple[int, int]:  # type: ignore[type-arg]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -49,16 +50,21 @@ def fma_outer_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignor
     return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
 
 
-@intrinsic
-def prefetch(typingctx, p, off):  # type: ignore[no-untyped-def]
-    """Asks for the cache line of p[off]."""
+@cache
+def prefetcher(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld)``: asks for the cache lines of a tile that will be read soon; harmless at any address."""
+    step = 64 // {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "u32": 4, "i16": 2}.get(code, 1)
 
-    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        q = b.bitcast(b.gep(args[0], [args[1]]), I8.as_pointer())
-        b.call(llvm_fn(b, "llvm.prefetch.p0", ir.VoidType(), [I8.as_pointer(), I32, I32, I32]), [q, I32(0), I32(3), I32(1)])
-        return context.get_dummy_value()
+    @intrinsic
+    def f(typingctx, p, off, ld):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            fn = llvm_fn(b, "llvm.prefetch.p0", ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+            for r in range(rows):
+                at = b.add(args[1], b.mul(args[2], I64(r)))
+                for j in range(0, lanes, step):
+                    b.call(fn, [b.bitcast(b.gep(args[0], [b.add(at, I64(j))]), I8.as_pointer()), I32(0), I32(3), I32(1)])
+            return context.get_dummy_value()
 
-    return types.void(p, i64), cg
+        return types.void(p, i64, i64), cg
 
-
-_ = I64
+    return f
