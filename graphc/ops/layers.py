@@ -15,12 +15,12 @@ from ..ir.node import Node
 from ..ir.op import Sample, sugar
 from .activations import softmax
 from .contract import dot_general, matmul
-from .define import composite, operands, rand, show
+from .define import composite, constant, operands, rand, show
 from .elementwise import le, sqrt, where
 from .generate import iota, random_bits
 from .reductions import mean
 from .reductions import sum as reduce_sum
-from .views import swapaxes
+from .views import broadcast_to, swapaxes
 
 __all__ = ["dropout", "layer_norm", "linear", "scaled_dot_product_attention", "uniform"]
 
@@ -157,7 +157,7 @@ def dropout(x: Node, seed: Node, step: Node, p: float = 0.5, stream: int = 0) ->
     if p == 0.0:
         return x
     if p == 1.0:
-        return where(le(x, x), 0.0, 0.0)
+        return broadcast_to(constant(0.0, x.dtype), x.shape)
     kept = le(p, uniform(seed, step, x.shape, stream, x.dtype))
     return where(kept, x * (1.0 / (1.0 - p)), 0.0)
 

@@ -1,0 +1,222 @@
+"""Folds over sliding windows: ``reduce_window`` and the poolings on it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError, TraceError
+from ..ir.dims import Size, floordiv, prod
+from ..ir.dtypes import DType
+from ..ir.node import Node
+from ..ir.op import Sample, lookup
+from ..ir.types import TensorType
+from ..loops.fold import Fold
+from .define import NUMERIC, as_node, composite, constant, primitive, rand, show
+from .elementwise import eq, logical_and, logical_not, logical_or, where
+from .views import broadcast_to, pad
+from .views import slice as slice_
+
+__all__ = ["avg_pool2d", "max_pool2d", "reduce_window"]
+
+Pads = tuple[tuple[int, int], ...]
+_instructions = {"add": "add", "max": "maximum"}
+
+
+def _neutral(combine: str, dtype: DType) -> float:
+    if combine == "add":
+        return 0
+    return float("-inf") if dtype.is_float else int(np.iinfo(dtype.numpy).min)
+
+
+def window_size(size: Size, window: Size, stride: int, low: Size, high: Size, dilation: int) -> Size:
+    """How many windows fit: ``floor((size + low + high - (dilation (window - 1) + 1)) / stride) + 1``."""
+    return floordiv(size + low + high - (window - 1) * dilation - 1, stride) + 1
+
+
+# -- the primitive -------------------------------------------------------------------------------------------------------
+def _call(
+    x: Any, combine: str, window: Sequence[int], strides: Sequence[int] | None = None, padding: Sequence[Any] | None = None, dilation: Sequence[int] | None = None
+) -> Node:
+    """Each window of ``x`` folded by ``combine`` ("add" or "max"): one entry an axis in ``window``, ``strides``, ``padding`` (an
+    int or (low, high)) and ``dilation``; axes that are no window have size 1 (XLA's ReduceWindow).
+
+    Sizes: ``floor((size + low + high - (dilation (window - 1) + 1)) / stride) + 1``. Padding counts as the neutral element. The
+    gradient of "max" goes to the first largest element of each window in row-major order, as in torch.
+    """  # fmt: skip
+    node = as_node(x)
+    rank = node.ndim
+    pads = tuple((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in padding) if padding is not None else ((0, 0),) * rank
+    one = (1,) * rank
+    return Node.make(
+        lookup("reduce_window"), (node,), combine=combine, window=tuple(window), strides=tuple(strides or one), padding=pads, dilation=tuple(dilation or one)
+    )  # fmt: skip
+
+
+def _infer(t: TensorType, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]) -> TensorType:
+    if combine not in _instructions:
+        raise TraceError(f"combine={combine!r}", hint="'add' or 'max'")
+    if t.dtype.kind not in NUMERIC:
+        raise DTypeError(f"{t.dtype} operands are not supported", hint="x.cast('int32')")
+    if not len(window) == len(strides) == len(padding) == len(dilation) == t.rank:
+        raise ShapeError(f"window, strides, padding and dilation must have {t.rank} entries for {show(t.shape)}")
+    if min((*window, *strides, *dilation), default=1) < 1:
+        raise ShapeError("window, strides and dilation must be positive")
+    shape: list[Size] = []
+    for axis, (size, w, s, (lo, hi), d) in enumerate(zip(t.shape, window, strides, padding, dilation, strict=True)):
+        if not (0 <= lo <= d * (w - 1) and 0 <= hi <= d * (w - 1)):
+            raise ShapeError(f"padding {(lo, hi)} on axis {axis}: it must be smaller than the window, else a window holds nothing but padding")
+        out = window_size(size, w, s, lo, hi, d)
+        if isinstance(out, int) and out < (0 if size == 0 and w == 1 else 1):
+            raise ShapeError(f"axis {axis} of {show(t.shape)} is smaller than the window: {d * (w - 1) + 1} of {size} + {lo} + {hi} elements")
+        shape.append(out)
+    return TensorType(tuple(shape), t.dtype)
+
+
+def _numpy(x: np.ndarray, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]) -> np.ndarray:
+    fill = 0 if combine == "add" else -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    padded = np.pad(x, padding, constant_values=fill)
+    sizes = [window_size(n, w, s, lo, hi, d) for n, w, s, (lo, hi), d in zip(x.shape, window, strides, padding, dilation, strict=True)]
+    out = np.full([int(n) for n in sizes], fill, x.dtype)  # type: ignore[call-overload]
+    fold = np.add if combine == "add" else np.maximum
+    for offset in itertools.product(*map(range, window)):
+        part = padded[tuple(np.s_[o * d : o * d + (n - 1) * s + 1 : s] if n else np.s_[0:0] for o, d, s, n in zip(offset, dilation, strides, out.shape, strict=True))]
+        out = fold(out, part)
+    return np.asarray(out)
+
+
+def _nest(b: Any, node: Node) -> Fold:
+    x, a = node.inputs[0], node.attrs
+    combine = a["combine"]
+    neutral = _neutral(combine, node.dtype)
+
+    def value(b: Any, outer: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:
+        index: list[Size] = []
+        conditions = []
+        for o, k, s, (lo, hi), d, size in zip(outer, inner, a["strides"], a["padding"], a["dilation"], x.shape, strict=True):
+            at = o * s - lo + k * d
+            if lo or hi:  # without padding every window lies inside by the size rule
+                conditions.append(b.inside(at, size))
+            index.append(at)
+        return b.guarded(x, tuple(index), conditions, neutral)
+
+    return Fold(node.shape, a["window"], value, _instructions[combine], neutral)
+
+
+def _grad(n: Node, g: Node) -> tuple[Node]:
+    return (_grad_add(n, g) if n.attrs["combine"] == "add" else _grad_max(n, g),)
+
+
+def _grad_add(n: Node, g: Node) -> Node:
+    """dx[j] is the sum of g over the windows that hold j: again a window sum, over g with holes between its elements."""
+    x, a = n.inputs[0], n.attrs
+    low, high = [], []
+    for out, size, w, s, (lo, _), d in zip(n.shape, x.shape, a["window"], a["strides"], a["padding"], a["dilation"], strict=True):
+        low.append(d * (w - 1) - lo)
+        high.append(size + lo - 1 - (out - 1) * s)
+    return _call(pad(g, low, high, tuple(s - 1 for s in a["strides"])), "add", a["window"], None, None, a["dilation"])
+
+
+def _grad_max(n: Node, g: Node) -> Node:
+    """One strided slice for each place in the window; the first that equals the maximum gets the gradient."""
+    x, a = n.inputs[0], n.attrs
+    lows, highs = tuple(lo for lo, _ in a["padding"]), tuple(hi for _, hi in a["padding"])
+    padded = pad(x, lows, highs, value=_neutral("max", x.dtype))
+    taken: Node | None = None
+    total: Node | None = None
+    for offset in itertools.product(*map(range, a["window"])):
+        starts = tuple(o * d for o, d in zip(offset, a["dilation"], strict=True))
+        hit = eq(slice_(padded, starts, n.shape, a["strides"]), n)
+        first = hit if taken is None else logical_and(hit, logical_not(taken))
+        taken = hit if taken is None else logical_or(taken, hit)
+        rest = [full - start - (out - 1) * s - 1 for full, start, out, s in zip(padded.shape, starts, n.shape, a["strides"], strict=True)]
+        part = pad(where(first, g, 0.0), starts, rest, tuple(s - 1 for s in a["strides"]))
+        total = part if total is None else total + part
+    assert total is not None
+    return slice_(total, lows, x.shape)
+
+
+reduce_window = primitive(
+    "reduce_window", "reduce", _call.__doc__ or "", _call, _infer, numpy=_numpy, nest=_nest, grad=_grad, method=False,
+    flops=lambda n: n.size * prod(n.attrs["window"]), tolerance={"float32": 5e-6, "float64": 1e-12},
+    samples=lambda: [
+        Sample((rand(2, 3, 6, 8), "max", (1, 1, 2, 2), (1, 1, 2, 2)), smooth=False), Sample((rand(2, 3, 7, 9), "add", (1, 1, 3, 3), (1, 1, 2, 2), (0, 0, 1, 1))),
+        Sample((rand(2, 7, 7), "max", (1, 3, 3), (1, 2, 1), (0, (1, 0), 1)), smooth=False), Sample((rand(19), "add", (4,))),
+        Sample((rand(19), "add", (3,), (2,), (1,), (3,))), Sample((rand(33), "max", (3,), (1,), (2,), (2,)), smooth=False), Sample((rand(5, 130), "add", (1, 7), (1, 5))),
+        Sample((rand(0, 8), "max", (1, 2), (1, 2)), smooth=False), Sample((rand(4, 11), "add", (2, 3), (3, 4), ((1, 0), (0, 2)))),
+    ],
+    errors=lambda: [
+        Sample((rand(3), "add", (4,)), error="smaller than the window"), Sample((rand(3), "mul", (2,)), error="combine"),
+        Sample((rand(3), "max", (2,), (1,), (2,)), error="padding"), Sample((rand(3, 3), "max", (2,)), error="entries"),
+    ],
+)  # fmt: skip
+
+
+# -- pooling -------------------------------------------------------------------------------------------------------------
+def pair(value: Any, what: str) -> tuple[int, int]:
+    """An int or two ints as two ints."""
+    two = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(two) != 2 or not all(isinstance(v, (int, np.integer)) for v in two):
+        raise ShapeError(f"{what}={value!r} must be an int or two ints")
+    return int(two[0]), int(two[1])
+
+
+def _pool_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
+    x = ins[0]
+    assert x is not None
+    if x.ndim != 4:
+        raise ShapeError(f"images (N, C, H, W) expected, not {show(x.shape)}")
+    if not x.dtype.is_float:
+        raise DTypeError(f"images must be float, not {x.type}", hint="x.cast('float32')")
+    attrs["stride"] = attrs["kernel"] if attrs["stride"] is None else attrs["stride"]
+    for k in ("kernel", "stride", "padding", "dilation"):
+        if k in attrs:
+            attrs[k] = pair(attrs[k], k)
+
+
+def _windows(x: Node, combine: str, kernel: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> Node:
+    return _call(x, combine, (1, 1, *kernel), (1, 1, *stride), (0, 0, *padding), (1, 1, *dilation))
+
+
+@composite(
+    "max_pool2d",
+    prepare=_pool_prepare,
+    inputs=1,
+    samples=lambda: [
+        Sample((rand(2, 3, 6, 8), 2), smooth=False), Sample((rand(2, 3, 7, 9), 3, 2, 1), smooth=False), Sample((rand(1, 1, 5, 5), (2, 3), (1, 2)), smooth=False),
+        Sample((rand(1, 2, 9, 9), 3, 1, 1, 2), smooth=False),
+    ],
+    errors=lambda: [Sample((rand(2, 6, 8), 2), error="(N, C, H, W)"), Sample((rand(2, 3, 2, 2), 3), error="smaller than the window")],
+    onnx="MaxPool",
+)  # fmt: skip
+def max_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Node:
+    """The maximum of each window of images (N, C, H, W), as torch's ``max_pool2d``; ``stride`` is the kernel unless given."""
+    return _windows(x, "max", kernel, stride, padding, dilation)
+
+
+@composite(
+    "avg_pool2d",
+    prepare=_pool_prepare,
+    inputs=1,
+    samples=lambda: [
+        Sample((rand(2, 3, 6, 8), 2)), Sample((rand(2, 3, 7, 9), 3, 2, 1)), Sample((rand(2, 3, 7, 9), 3, 2, 1), {"count_include_pad": False}),
+        Sample((rand(1, 1, 5, 5), (2, 3), (1, 2))),
+    ],
+    tolerance={"float32": 5e-6, "float64": 1e-12},
+    onnx="AveragePool",
+)  # fmt: skip
+def avg_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> Node:
+    """The mean of each window of images (N, C, H, W), as torch's ``avg_pool2d``.
+
+    The divisor is the kernel's size, padding included, or with ``count_include_pad=False`` the number of real elements.
+    """
+    total = _windows(x, "add", kernel, stride, padding)
+    if count_include_pad or not any(padding):
+        return total * (1.0 / (kernel[0] * kernel[1]))
+    ones = broadcast_to(constant(1.0, x.dtype), (1, 1, *x.shape[2:]))
+    return total / _windows(ones, "add", kernel, stride, padding)
+
+
