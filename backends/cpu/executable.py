@@ -14,6 +14,7 @@ from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.store import ParameterStore
+from graphc.schedule.explain import explain
 from graphc.schedule.groups import Decision
 from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Schedule, schedule_graph
@@ -167,6 +168,10 @@ class CpuExecutable:
     @property
     def decisions(self) -> list[Decision]:
         return self.schedule.decisions
+
+    def explain_fusion(self, a: Any, b: Any) -> str:
+        """Why two nodes share a kernel or do not, in one sentence; ``a`` and ``b`` are nodes or operator names."""
+        return explain(self.schedule.grouping, a, b)
 
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
         """The memory plan for sizes (64 for every named dim unless given), known before the first run."""

@@ -11,7 +11,7 @@ from ..ir.dims import prod
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..ops import views
-from ..ops.elementwise import add, div, exp, log, mul, neg, sub, tanh
+from ..ops.elementwise import add, div, exp, log, mul, neg, sqrt, sub, tanh
 from ..ops.reductions import sum as sum_
 
 __all__ = ["RULES", "Rule"]
@@ -144,11 +144,28 @@ def _div_const(n: Node) -> Node | None:
     return n.inputs[0] * (1.0 / c) if np.frexp(c)[0] in (0.5, -0.5) else None
 
 
+def _power(n: Node) -> Node | None:
+    """Small integer powers are products, a half is a square root: faster, and right for negative x."""
+    c = constant_value(n.inputs[1])
+    x = n.inputs[0]
+    if c == 0.5:
+        return sqrt(x)
+    if c is None or c != int(c) or not 1 <= abs(c) <= 8:
+        return None
+    out, square, k = None, x, int(abs(c))
+    while k:
+        if k & 1:
+            out = square if out is None else out * square
+        square, k = (square * square if k > 1 else square), k >> 1
+    return out if c > 0 else 1.0 / out  # type: ignore[operator]
+
+
 RULES: list[Rule] = [
     Rule("mul one", "mul", "x * 1 -> x", _times_one, lambda x: x("x", 3) * 1.0),
     Rule("sub zero", "sub", "x - 0 -> x", _minus_zero, lambda x: x("x", 3) - 0.0),
     Rule("div one", "div", "x / 1 -> x", _over_one, lambda x: x("x", 3) / 1.0),
     Rule("div power of two", "div", "x / 2^k -> x * 2^-k", _div_const, lambda x: x("x", 3) / 4.0),
+    Rule("small power", "pow", "x ** k -> products, x ** 0.5 -> sqrt(x)", _power, lambda x: x("x", 3) ** 3, exact=False),
     Rule("neg neg", "neg", "-(-x) -> x", _neg_neg, lambda x: -(-x("x", 3))),
     Rule("add neg", "add", "x + (-y) -> x - y", _add_neg, lambda x: x("x", 3) + (-x("y", 3))),
     Rule("sub neg", "sub", "x - (-y) -> x + y", _sub_neg, lambda x: x("x", 3) - (-x("y", 3))),

@@ -311,7 +311,7 @@ def _toposort(before: dict[int, set[int]]) -> list[int]:
 
 def _separate_results(graph: Graph) -> Graph:
     """Outputs that are inputs, constants or the same node twice become copies, so that each result has its own memory."""
-    leaves = {i.node for i in graph.inputs}
+    leaves = {i.node for i in graph.inputs} | {n for n in graph.roots if n.op.kind == "const"}
     return graph if not any(n in leaves for n in graph.roots) else graph.with_roots(lambda n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim)) if n in leaves else n)
 
 

@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc import nn, optim
 
-TARGETS = os.environ.get("GRAPHC_TEST_TARGETS", "reference").split(",")
+TARGETS = os.environ.get("GRAPHC_TEST_TARGETS", "reference,cpu").split(",")
 
 
 @pytest.fixture(params=TARGETS)
