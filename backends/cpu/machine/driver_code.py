@@ -6,12 +6,12 @@ with ``kernel = work`` appended, so both have the kernels' calling convention an
 
 from numba import njit
 
-from graphc.backends.cpu.machine.sync import call_kernel, fetch_add, finite_f32, finite_f64, get, load, pause, put, store, words, yield_cpu
+from graphc.backends.cpu.machine.sync import call_kernel, current_cpu, fetch_add, finite_f32, finite_f64, get, load, pause, put, store, words, yield_cpu
 
 # rows of a program: [op, a, b, c, 0, 0, 0, 0]
 CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
 # words of the pool's control block, each on its own cache line
-GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, SEEN = 0, 8, 16, 24, 32, 40, 48
+GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, SEEN = 0, 8, 16, 24, 32, 40, 48, 56
 # words of a program's descriptor
 ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH = 0, 1, 2, 3, 4, 5, 6
 
@@ -85,6 +85,7 @@ def start(tid, nthreads, c, descriptor):
         put(words(get(patches, 3 * k)), 0, get(io, get(patches, 3 * k + 1)) + get(patches, 3 * k + 2))
     put(d, STATUS, 0)
     if nthreads > 1:
+        store(c, CPU, current_cpu())
         meet(c, nthreads)
     run_list(0, nthreads, c, d)
     if nthreads > 1:

@@ -3,6 +3,6 @@
 # rows of a program
 CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
 # words of the pool's control block
-GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, SEEN = 0, 8, 16, 24, 32, 40, 48
+GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, SEEN = 0, 8, 16, 24, 32, 40, 48, 56
 # words of a program's descriptor
 ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH = 0, 1, 2, 3, 4, 5, 6

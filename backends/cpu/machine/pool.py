@@ -10,7 +10,6 @@ import atexit
 import ctypes
 import os
 import threading
-import weakref
 from functools import cache
 from pathlib import Path
 
@@ -152,6 +151,11 @@ class Pool:
         self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True, name=f"graphc-{t}") for t in range(1, n)]
         for t in self.threads:
             t.start()
+        self.cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self.taken: dict[int, int] = {}
+        if len(self.cpus) >= n:
+            for tid in range(1, n):
+                self._bind(tid, self.cpus[tid])
 
     def _live(self, tid: int) -> None:
         scratch = (ctypes.c_int64 * 4)()
@@ -174,6 +178,25 @@ class Pool:
                 if self.parked[tid]:
                     self.wake[tid].release()
             self._start(self._scratch_address, self._scratch_address, 0, self.n, self._control_address, program.address)
+            if c[w.CPU] in self.taken and len(self.cpus) >= self.n:
+                self._move_away(c[w.CPU])
+
+    def _move_away(self, cpu: int) -> None:
+        """A worker sits on the caller's CPU (schedulers may leave two spinning threads on one for seconds): it moves.
+
+        Workers are bound to one CPU each, and the caller stays free: wherever it goes, the worker there makes room.
+        """
+        free = [x for x in self.cpus if x != cpu and x not in self.taken]
+        tid = self.taken.pop(cpu, 0)
+        if tid and free:
+            self._bind(tid, free[0])
+
+    def _bind(self, tid: int, cpu: int) -> None:
+        try:
+            os.sched_setaffinity(self.threads[tid - 1].native_id or 0, {cpu})
+            self.taken[cpu] = tid
+        except (OSError, AttributeError):
+            self.cpus = []  # not allowed here: leave placement to the system
 
     def stop(self) -> None:
         """Ends the threads."""
@@ -212,4 +235,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-_ = weakref

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["call_kernel", "fetch_add", "finite_f32", "finite_f64", "get", "load", "pause", "put", "store", "words", "yield_cpu"]
+__all__ = ["call_kernel", "current_cpu", "fetch_add", "finite_f32", "finite_f64", "get", "load", "pause", "put", "store", "words", "yield_cpu"]
 
 I32, I64, I8P = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 i64 = types.int64
@@ -103,6 +103,18 @@ def yield_cpu(typingctx):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(), cg
+
+
+@intrinsic
+def current_cpu(typingctx):  # type: ignore[no-untyped-def]
+    """The number of the CPU that runs this thread, -1 where the system does not say."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        if platform.system() != "Linux":
+            return I64(-1)
+        return b.sext(b.call(_declared(b, "sched_getcpu", I32, []), []), I64)
+
+    return i64(), cg
 
 
 @intrinsic
