@@ -21,6 +21,7 @@ _NAMES = {
     "Model": ".frontend.model:Model",
     "callbacks": ".frontend.callbacks",
     "compile": ".frontend.compile:compile",
+    "custom_op": ".ops.custom:custom_op",
     "data": ".frontend.data",
     "errors": ".errors",
     "explain_fusion": ".inspect.explain:explain_fusion",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["Loc", "Provenance", "active", "note"]
+__all__ = ["Loc", "Provenance", "active", "note", "watching"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,8 +97,31 @@ _Recording = tuple[Provenance, tuple[Loc, ...], tuple[str, ...], Locate | None]
 _current: ContextVar[_Recording | None] = ContextVar("provenance", default=None)
 
 
+_watched: ContextVar[set[Node] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[set[Node]]:
+    """Collects every node that ``Node.make`` hands out inside, also one that existed before.
+
+    A node has no birthday that its identity could show: whoever must know what a function made (a scan its body) asks here.
+    """
+    outer: set[Node] | None = _watched.get()
+    seen: set[Node] = set()
+    token = _watched.set(seen)
+    try:
+        yield seen
+    finally:
+        _watched.reset(token)
+        if outer is not None:
+            outer |= seen
+
+
 def note(node: Node) -> None:
     """Called by ``Node.make`` for each node it hands out."""
+    seen = _watched.get()
+    if seen is not None:
+        seen.add(node)
     now = _current.get()
     if now is not None:
         locs, scopes = (now[1], now[2]) if now[3] is None else now[3]()

@@ -7,6 +7,7 @@ import pkgutil
 from typing import Any
 
 from ..ir.op import functions
+from .custom import custom_op as custom_op
 
 # one file a family; a new file is found by itself, so adding an operator touches one file
 for _module in pkgutil.iter_modules(__path__):

@@ -45,7 +45,7 @@ def show(shape: Shape) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
-def constant(value: Any, dtype: DType | None = None) -> Node:
+def constant(value: Any, dtype: DType | str | None = None) -> Node:
     """A constant node. Python floats become float32, ints int32 (int64 if needed), unless ``dtype`` says otherwise."""
     if dtype is None:
         if isinstance(value, (bool, np.bool_)):
@@ -56,7 +56,7 @@ def constant(value: Any, dtype: DType | None = None) -> Node:
             dtype = float32
         else:
             dtype = as_dtype(np.asarray(value).dtype)
-    array = np.array(value, dtype.numpy)
+    array = np.array(value, as_dtype(dtype).numpy)
     array.setflags(write=False)
     return Node.make(lookup("const"), (), value=array)
 
