@@ -8,7 +8,21 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from .types import ELEMENT, I32, Tile, code_of, get_row, join, llvm_fn, make_tile, map_rows, numba_type, splat_vector, suffix
+from .types import (
+    ELEMENT,
+    I32,
+    Tile,
+    code_of,
+    common_code,
+    get_row,
+    join,
+    llvm_fn,
+    make_tile,
+    map_rows,
+    numba_type,
+    splat_vector,
+    suffix,
+)
 
 CONTRACT = ("contract",)  # multiply-adds may fuse; nothing else may change results
 
@@ -25,15 +39,12 @@ def _operation(name: str, arity: int, emit: Any, result: Any = None, doc: str = 
     """An intrinsic applied row by row; ``emit(b, code, *rows)``; ``result(code)`` gives the result's element code."""
 
     def typer(*ts: Any) -> tuple[Tile, str]:
-        codes = {code_of(t) for t in ts}
-        if len(codes) != 1:
-            raise TypeError(f"{name}: operands of types {', '.join(map(str, ts))}")
-        code = codes.pop()
+        code = common_code(name, *ts)
         return Tile(result(code) if result else code, *join(*ts)), code
 
     def generate(out: Tile, code: str, ts: tuple[Any, ...]) -> Any:
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            return map_rows(b, out, list(zip(ts, args, strict=True)), lambda *rows: emit(b, code, *rows))
+            return map_rows(b, out, _operands(b, code, ts, args), lambda *rows: emit(b, code, *rows))
 
         return out(*ts), cg
 
@@ -57,13 +68,25 @@ def _operation(name: str, arity: int, emit: Any, result: Any = None, doc: str = 
     return op
 
 
+def _operands(b: Any, code: str, ts: tuple[Any, ...], args: Any) -> list[tuple[Any, Any]]:
+    """Types and values of operands, scalars converted to the tiles' element type."""
+    pairs = []
+    for t, v in zip(ts, args, strict=True):
+        if not isinstance(t, Tile) and code_of(t) != code:
+            v = b.extract_element(_convert(b, splat_vector(b, v, 1), code_of(t), code), I32(0))
+        pairs.append((t, v))
+    return pairs
+
+
 def _call(b: Any, name: str, *rows: Any) -> Any:
     t = rows[0].type
     return b.call(llvm_fn(b, f"llvm.{name}.{suffix(t)}", t, [r.type for r in rows]), rows)
 
 
 def _zero(t: Any) -> Any:
-    return ir.Constant(t, [0] * t.count) if not str(t.element) in ("float", "double") else ir.Constant(t, [0.0] * t.count)
+    return (
+        ir.Constant(t, [0] * t.count) if str(t.element) not in ("float", "double") else ir.Constant(t, [0.0] * t.count)
+    )
 
 
 def _ones(t: Any) -> Any:
@@ -88,7 +111,10 @@ def _floordiv(b: Any, code: str, x: Any, y: Any) -> Any:
     if not _signed(code):
         return q
     rest = b.sub(x, b.mul(q, y))
-    down = b.and_(b.icmp_signed("!=", rest, _zero(x.type)), b.icmp_signed("!=", b.lshr(rest, _bits(x.type)), b.lshr(y, _bits(x.type))))
+    down = b.and_(
+        b.icmp_signed("!=", rest, _zero(x.type)),
+        b.icmp_signed("!=", b.lshr(rest, _bits(x.type)), b.lshr(y, _bits(x.type))),
+    )
     return b.sub(q, b.zext(down, x.type))
 
 
@@ -99,7 +125,7 @@ def _bits(t: Any) -> Any:
 def _extreme(which: str) -> Any:
     def emit(b: Any, code: str, x: Any, y: Any) -> Any:
         if _is_float(code):
-            # x where x is NaN or beyond y: one compare and one select; a NaN in y loses no information in the second select
+            # a NaN in y fails the compare and is taken; a NaN in x is put back by the second select
             r = b.select(b.fcmp_ordered("<" if which == "min" else ">", x, y), x, y)
             return b.select(b.fcmp_unordered("uno", x, x), x, r)
         cmp = b.icmp_signed if _signed(code) else b.icmp_unsigned
@@ -119,12 +145,37 @@ def _compare(sign: str) -> Any:
 
 def _mulhi(b: Any, code: str, x: Any, y: Any) -> Any:
     wide = ir.VectorType(ir.IntType(64), x.type.count)
+    if code != "u32":
+        raise TypeError(f"mulhi of {code}: only u32 has it")
     product = b.mul(b.zext(x, wide), b.zext(y, wide))
     return b.trunc(b.lshr(product, ir.Constant(wide, [32] * wide.count)), x.type)
 
 
-def _not(b: Any, code: str, x: Any) -> Any:
-    return b.not_(x)
+def _absolute(b: Any, code: str, x: Any) -> Any:
+    if _is_float(code):
+        return _call(b, "fabs", x)
+    return b.select(b.icmp_signed("<", x, _zero(x.type)), b.neg(x), x) if _signed(code) else x
+
+
+def _fma(b: Any, code: str, x: Any, y: Any, z: Any) -> Any:
+    return _call(b, "fma", x, y, z) if _is_float(code) else b.add(b.mul(x, y), z)
+
+
+def _round(name: str) -> Any:
+    return lambda b, code, x: _call(b, name, x) if _is_float(code) else x
+
+
+def _shift(left: bool) -> Any:
+    """Shifts by the width or more are undefined in LLVM; here they leave zero, or the sign."""
+
+    def emit(b: Any, code: str, x: Any, y: Any) -> Any:
+        inside = b.icmp_unsigned("<=", y, _bits(y.type))
+        if _signed(code) and not left:
+            return b.ashr(x, b.select(inside, y, _bits(y.type)))
+        safe = b.select(inside, y, _zero(y.type))
+        return b.select(inside, b.shl(x, safe) if left else b.lshr(x, safe), _zero(x.type))
+
+    return emit
 
 
 add = _operation("add", 2, lambda b, c, x, y: b.fadd(x, y, flags=CONTRACT) if _is_float(c) else b.add(x, y))
@@ -133,24 +184,22 @@ mul = _operation("mul", 2, lambda b, c, x, y: b.fmul(x, y, flags=CONTRACT) if _i
 div = _operation("div", 2, _div)
 floordiv = _operation("floordiv", 2, _floordiv)
 neg = _operation("neg", 1, lambda b, c, x: b.fneg(x) if _is_float(c) else b.neg(x))
-fma = _operation("fma", 3, lambda b, c, x, y, z: _call(b, "fma", x, y, z))
+fma = _operation("fma", 3, _fma)
 minimum = _operation("minimum", 2, _extreme("min"))
 maximum = _operation("maximum", 2, _extreme("max"))
 sqrt = _operation("sqrt", 1, lambda b, c, x: _call(b, "sqrt", x))
-floor = _operation("floor", 1, lambda b, c, x: _call(b, "floor", x))
-ceil = _operation("ceil", 1, lambda b, c, x: _call(b, "ceil", x))
-rint = _operation("rint", 1, lambda b, c, x: _call(b, "rint", x))
-trunc = _operation("trunc", 1, lambda b, c, x: _call(b, "trunc", x))
-absolute = _operation(
-    "absolute", 1, lambda b, c, x: _call(b, "fabs", x) if _is_float(c) else b.select(b.icmp_signed("<", x, _zero(x.type)), b.neg(x), x)
-)
+floor = _operation("floor", 1, _round("floor"))
+ceil = _operation("ceil", 1, _round("ceil"))
+rint = _operation("rint", 1, _round("rint"))
+trunc = _operation("trunc", 1, _round("trunc"))
+absolute = _operation("absolute", 1, _absolute)
 mulhi = _operation("mulhi", 2, _mulhi)
 bit_and = _operation("bit_and", 2, lambda b, c, x, y: b.and_(x, y))
 bit_or = _operation("bit_or", 2, lambda b, c, x, y: b.or_(x, y))
 bit_xor = _operation("bit_xor", 2, lambda b, c, x, y: b.xor(x, y))
-bit_not = _operation("bit_not", 1, _not)
-shl = _operation("shl", 2, lambda b, c, x, y: b.shl(x, y))
-shr = _operation("shr", 2, lambda b, c, x, y: b.ashr(x, y) if _signed(c) else b.lshr(x, y))
+bit_not = _operation("bit_not", 1, lambda b, c, x: b.not_(x))
+shl = _operation("shl", 2, _shift(left=True))
+shr = _operation("shr", 2, _shift(left=False))
 lt = _operation("lt", 2, _compare("<"), lambda c: "b1")
 le = _operation("le", 2, _compare("<="), lambda c: "b1")
 gt = _operation("gt", 2, _compare(">"), lambda c: "b1")
@@ -162,12 +211,14 @@ ne = _operation("ne", 2, _compare("!="), lambda c: "b1")
 @intrinsic
 def select(typingctx, c, x, y):  # type: ignore[no-untyped-def]
     """``x`` where the condition holds, else ``y``."""
-    if code_of(c) != "b1" or code_of(x) != code_of(y):
-        raise TypeError(f"select: {c}, {x}, {y}")
-    out = Tile(code_of(x), *join(c, x, y))
+    if code_of(c) != "b1":
+        raise TypeError(f"select: the condition is {c}")
+    code = common_code("select", x, y)
+    out = Tile(code, *join(c, x, y))
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
-        return map_rows(b, out, list(zip((c, x, y), args, strict=True)), lambda p, u, v: b.select(p, u, v))
+        pairs = [(c, args[0]), *_operands(b, code, (x, y), args[1:])]
+        return map_rows(b, out, pairs, lambda p, u, v: b.select(p, u, v))
 
     return out(c, x, y), cg
 
@@ -178,7 +229,9 @@ def _convert(b: Any, x: Any, source: str, target: str) -> Any:
     if source == target:
         return x
     if target == "b1":
-        return b.fcmp_unordered("!=", x, _zero(x.type)) if _is_float(source) else b.icmp_unsigned("!=", x, _zero(x.type))
+        return (
+            b.fcmp_unordered("!=", x, _zero(x.type)) if _is_float(source) else b.icmp_unsigned("!=", x, _zero(x.type))
+        )
     if source == "b1":
         return b.uitofp(x, to) if _is_float(target) else b.zext(x, to)
     if _is_float(source) and _is_float(target):

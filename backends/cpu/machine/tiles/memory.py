@@ -9,7 +9,24 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .types import ELEMENT, I1, I8, I32, I64, STORED, Tile, get_row, llvm_fn, make_tile, map_rows, numba_type, splat_vector, suffix
+from .types import (
+    ELEMENT,
+    I1,
+    I8,
+    I32,
+    I64,
+    STORED,
+    Tile,
+    code_of,
+    get_row,
+    lanes_of,
+    llvm_fn,
+    make_tile,
+    numba_type,
+    rows_of,
+    splat_vector,
+    suffix,
+)
 
 i64 = numba_type("i64")
 
@@ -51,6 +68,7 @@ def _to_memory(b: Any, code: str, v: Any) -> Any:
 def _lanes_below(b: Any, n: Any, lanes: int) -> Any:
     """The mask of lanes j < n."""
     line = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
+    n = b.select(b.icmp_signed("<", n, I64(lanes)), n, I64(lanes))  # any count fits 32 bits after this
     return b.icmp_signed("<", line, splat_vector(b, b.trunc(n, I32), lanes))
 
 
@@ -64,14 +82,28 @@ def _align(code: str) -> int:
 
 def _masked_load(b: Any, code: str, q: Any, vec: Any, mask: Any) -> Any:
     zero = ir.Constant(vec, [0.0 if str(vec.element) in ("float", "double") else 0] * vec.count)
-    f = llvm_fn(b, f"llvm.masked.load.{suffix(vec)}.p0", vec, [vec.as_pointer(), I32, ir.VectorType(I1, vec.count), vec])
+    f = llvm_fn(
+        b, f"llvm.masked.load.{suffix(vec)}.p0", vec, [vec.as_pointer(), I32, ir.VectorType(I1, vec.count), vec]
+    )
     return b.call(f, [q, I32(_align(code)), mask, zero])
 
 
 def _masked_store(b: Any, code: str, v: Any, q: Any, mask: Any) -> None:
     vec = v.type
-    f = llvm_fn(b, f"llvm.masked.store.{suffix(vec)}.p0", ir.VoidType(), [vec, vec.as_pointer(), I32, ir.VectorType(I1, vec.count)])
+    f = llvm_fn(
+        b,
+        f"llvm.masked.store.{suffix(vec)}.p0",
+        ir.VoidType(),
+        [vec, vec.as_pointer(), I32, ir.VectorType(I1, vec.count)],
+    )
     b.call(f, [v, q, I32(_align(code)), mask])
+
+
+def _stored_value(code: str, t: Any, rows: int, lanes: int) -> Any:
+    """``f(b, value, r)``: row r of a tile or scalar of type ``t``, broadcast, as it lies in memory."""
+    if code_of(t) != code or rows_of(t) not in (1, rows) or lanes_of(t) not in (1, lanes):
+        raise TypeError(f"{t} cannot be stored as {Tile(code, rows, lanes)}")
+    return lambda b, value, r: _to_memory(b, code, get_row(b, t, value, r, lanes))
 
 
 def _row_offset(b: Any, off: Any, ld: Any, m: Any, r: int) -> Any:
@@ -110,15 +142,55 @@ def loader(code: str, rows: int, lanes: int) -> Any:
 
 
 @cache
+def loader_full(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld)``: as loader where every row and lane is valid."""
+    out, vec = Tile(code, rows, lanes), ir.VectorType(_stored(code), lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            at = [b.add(args[1], b.mul(args[2], I64(r))) if r else args[1] for r in range(rows)]
+            return make_tile(
+                b, out, [_from_memory(b, code, b.load(_vector_at(b, args[0], o, vec), align=_align(code))) for o in at]
+            )
+
+        return out(p, i64, i64), cg
+
+    return f
+
+
+@cache
+def storer_full(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, x)``: as storer where every row and lane is valid."""
+    vec = ir.VectorType(_stored(code), lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, x):  # type: ignore[no-untyped-def]
+        value = _stored_value(code, x, rows, lanes)
+
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            for r in range(rows):
+                at = b.add(args[1], b.mul(args[2], I64(r))) if r else args[1]
+                b.store(value(b, args[3], r), _vector_at(b, args[0], at, vec), align=_align(code))
+            return _void(b, context)
+
+        return types.void(p, i64, i64, x), cg
+
+    return f
+
+
+@cache
 def storer(code: str, rows: int, lanes: int) -> Any:
     """``f(p, off, ld, x, m, n)``: stores rows below m and lanes below n; x is broadcast to the shape."""
     vec = ir.VectorType(_stored(code), lanes)
 
     @intrinsic
     def f(typingctx, p, off, ld, x, m, n):  # type: ignore[no-untyped-def]
+        value = _stored_value(code, x, rows, lanes)
+
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, x_, m_, n_ = args
-            values = [_to_memory(b, code, get_row(b, x, x_, r, lanes)) for r in range(rows)]
+            values = [value(b, x_, r) for r in range(rows)]
             places = [_vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec) for r in range(rows)]
 
             def whole() -> None:
@@ -148,38 +220,51 @@ def storer(code: str, rows: int, lanes: int) -> Any:
     return f
 
 
+def _addresses(b: Any, p: Any, off: Any, code: str, lanes: int) -> Any:
+    """The vector of pointers to elements at offsets."""
+    size = ir.Constant(ir.VectorType(I64, lanes), [_align(code)] * lanes)
+    at = b.add(splat_vector(b, b.ptrtoint(p, I64), lanes), b.mul(off, size))
+    return b.inttoptr(at, ir.VectorType(_stored(code).as_pointer(), lanes))
+
+
+def _aside(b: Any, el: Any) -> Any:
+    """A zero on the stack that masked lanes touch instead of memory: no branch a lane."""
+    with b.goto_entry_block():
+        q = b.alloca(el)
+    b.store(ir.Constant(el, 0.0 if str(el) in ("float", "double") else 0), q)
+    return q
+
+
 def _gather_rows(b: Any, code: str, p: Any, offsets: list[Any], masks: list[Any], lanes: int) -> list[Any]:
     """Rows gathered from element offsets where the masks hold."""
     got = []
     el = _stored(code)
+    hardware = el in (ELEMENT["f32"], ELEMENT["f64"], I32, I64) and lanes > 1
+    aside = None if hardware else _aside(b, el)
     for off, mask in zip(offsets, masks, strict=True):
         v = ir.Constant(ir.VectorType(el, lanes), [0.0 if str(el) in ("float", "double") else 0] * lanes)
-        if el in (ELEMENT["f32"], ELEMENT["f64"], I32, I64) and lanes > 1:
-            ptrs = b.inttoptr(
-                b.add(splat_vector(b, b.ptrtoint(p, I64), lanes), b.mul(off, ir.Constant(ir.VectorType(I64, lanes), [_align(code)] * lanes))),
-                ir.VectorType(el.as_pointer(), lanes),
+        if hardware:
+            ptrs = _addresses(b, p, off, code, lanes)
+            f = llvm_fn(
+                b, f"llvm.masked.gather.v{lanes}{suffix(el)}.v{lanes}p0", v.type, [ptrs.type, I32, mask.type, v.type]
             )
-            f = llvm_fn(b, f"llvm.masked.gather.v{lanes}{suffix(el)}.v{lanes}p0", v.type, [ptrs.type, I32, mask.type, v.type])
             v = b.call(f, [ptrs, I32(_align(code)), mask, v])
         else:
             for j in range(lanes):
-                prev = b.block
-                with b.if_then(b.extract_element(mask, I32(j))):
-                    one = b.insert_element(v, b.load(b.gep(p, [b.extract_element(off, I32(j))]), align=_align(code)), I32(j))
-                    inside = b.block
-                phi = b.phi(v.type)
-                phi.add_incoming(v, prev)
-                phi.add_incoming(one, inside)
-                v = phi
+                q = b.select(b.extract_element(mask, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), aside)
+                v = b.insert_element(v, b.load(q, align=_align(code)), I32(j))
         got.append(_from_memory(b, code, v))
     return got
 
 
-def _scatter_rows(b: Any, code: str, p: Any, offsets: list[Any], values: list[Any], masks: list[Any], lanes: int) -> None:
+def _scatter_rows(
+    b: Any, code: str, p: Any, offsets: list[Any], values: list[Any], masks: list[Any], lanes: int
+) -> None:
+    aside = _aside(b, _stored(code))
     for off, v, mask in zip(offsets, values, masks, strict=True):
         for j in range(lanes):
-            with b.if_then(b.extract_element(mask, I32(j))):
-                b.store(b.extract_element(v, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), align=_align(code))
+            q = b.select(b.extract_element(mask, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), aside)
+            b.store(b.extract_element(v, I32(j)), q, align=_align(code))
 
 
 def _edge_masks(b: Any, m: Any, n: Any, rows: int, lanes: int) -> list[Any]:
@@ -193,6 +278,11 @@ def _strided_offsets(b: Any, off: Any, ld: Any, ls: Any, rows: int, lanes: int) 
     return [b.add(line, splat_vector(b, b.add(off, b.mul(ld, I64(r))), lanes)) for r in range(rows)]
 
 
+def _load_strided(b: Any, out: Tile, p: Any, off: Any, ld: Any, ls: Any, m: Any, n: Any) -> Any:
+    offs = _strided_offsets(b, off, ld, ls, out.rows, out.lanes)
+    return make_tile(b, out, _gather_rows(b, out.code, p, offs, _edge_masks(b, m, n, out.rows, out.lanes), out.lanes))
+
+
 @cache
 def loader_strided(code: str, rows: int, lanes: int) -> Any:
     """``f(p, off, ld, ls, m, n)``: as loader, with lane stride ls; rows from m on are 0."""
@@ -201,9 +291,7 @@ def loader_strided(code: str, rows: int, lanes: int) -> Any:
     @intrinsic
     def f(typingctx, p, off, ld, ls, m, n):  # type: ignore[no-untyped-def]
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            p_, off_, ld_, ls_, m_, n_ = args
-            offs = _strided_offsets(b, off_, ld_, ls_, rows, lanes)
-            return make_tile(b, out, _gather_rows(b, code, p_, offs, _edge_masks(b, m_, n_, rows, lanes), lanes))
+            return _load_strided(b, out, *args)
 
         return out(p, i64, i64, i64, i64, i64), cg
 
@@ -213,14 +301,15 @@ def loader_strided(code: str, rows: int, lanes: int) -> Any:
 @cache
 def storer_strided(code: str, rows: int, lanes: int) -> Any:
     """``f(p, off, ld, ls, x, m, n)``: as storer, with lane stride ls."""
-    shape = Tile(code, rows, lanes)
 
     @intrinsic
     def f(typingctx, p, off, ld, ls, x, m, n):  # type: ignore[no-untyped-def]
+        value = _stored_value(code, x, rows, lanes)
+
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, ls_, x_, m_, n_ = args
             offs = _strided_offsets(b, off_, ld_, ls_, rows, lanes)
-            values = [_to_memory(b, code, get_row(b, x, x_, r, shape.lanes)) for r in range(rows)]
+            values = [value(b, x_, r) for r in range(rows)]
             _scatter_rows(b, code, p_, offs, values, _edge_masks(b, m_, n_, rows, lanes), lanes)
             return _void(b, context)
 
@@ -229,8 +318,11 @@ def storer_strided(code: str, rows: int, lanes: int) -> Any:
     return f
 
 
-def _rows(b: Any, t: Any, v: Any) -> list[Any]:
-    return [get_row(b, t, v, r, t.lanes) for r in range(t.rows)]
+def _spread_rows(t: Any, code: str, rows: int, lanes: int) -> Any:
+    """``f(b, value)``: the rows of a tile, broadcast to a shape."""
+    if code_of(t) != code or rows_of(t) not in (1, rows) or lanes_of(t) not in (1, lanes):
+        raise TypeError(f"{t} is not, and does not broadcast to, {Tile(code, rows, lanes)}")
+    return lambda b, value: [get_row(b, t, value, r, lanes) for r in range(rows)]
 
 
 @cache
@@ -240,9 +332,11 @@ def gather(code: str, rows: int, lanes: int) -> Any:
 
     @intrinsic
     def f(typingctx, p, offs, m, n):  # type: ignore[no-untyped-def]
+        spread = _spread_rows(offs, "i64", rows, lanes)
+
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             masks = _edge_masks(b, args[2], args[3], rows, lanes)
-            return make_tile(b, out, _gather_rows(b, code, args[0], _rows(b, offs, args[1]), masks, lanes))
+            return make_tile(b, out, _gather_rows(b, code, args[0], spread(b, args[1]), masks, lanes))
 
         return out(p, offs, i64, i64), cg
 
@@ -256,10 +350,12 @@ def loader_where(code: str, rows: int, lanes: int) -> Any:
 
     @intrinsic
     def f(typingctx, p, offs, cond, m, n):  # type: ignore[no-untyped-def]
+        spread, spread_cond = _spread_rows(offs, "i64", rows, lanes), _spread_rows(cond, "b1", rows, lanes)
+
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             masks = _edge_masks(b, args[3], args[4], rows, lanes)
-            masks = [b.and_(x, y) for x, y in zip(masks, _rows(b, cond, args[2]), strict=True)]
-            return make_tile(b, out, _gather_rows(b, code, args[0], _rows(b, offs, args[1]), masks, lanes))
+            masks = [b.and_(x, y) for x, y in zip(masks, spread_cond(b, args[2]), strict=True)]
+            return make_tile(b, out, _gather_rows(b, code, args[0], spread(b, args[1]), masks, lanes))
 
         return out(p, offs, cond, i64, i64), cg
 
@@ -272,9 +368,14 @@ def scatter(code: str, rows: int, lanes: int) -> Any:
 
     @intrinsic
     def f(typingctx, p, offs, x, m, n):  # type: ignore[no-untyped-def]
+        value = _stored_value(code, x, rows, lanes)
+        spread = _spread_rows(offs, "i64", rows, lanes)
+
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
-            values = [_to_memory(b, code, get_row(b, x, args[2], r, lanes)) for r in range(rows)]
-            _scatter_rows(b, code, args[0], _rows(b, offs, args[1]), values, _edge_masks(b, args[3], args[4], rows, lanes), lanes)
+            values = [value(b, args[2], r) for r in range(rows)]
+            _scatter_rows(
+                b, code, args[0], spread(b, args[1]), values, _edge_masks(b, args[3], args[4], rows, lanes), lanes
+            )
             return _void(b, context)
 
         return types.void(p, offs, x, i64, i64), cg
@@ -299,21 +400,38 @@ def _transpose(b: Any, rows: list[Any]) -> list[Any]:
 
 
 @cache
-def loader_t(code: str, size: int) -> Any:
-    """``f(p, off, ld, m, n)``: row r, lane j = p[off + r + j*ld] for r < m, j < n: a square block, transposed."""
-    out, vec = Tile(code, size, size), ir.VectorType(_stored(code), size)
+def loader_t(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, m, n)``: row r, lane j = p[off + r + j*ld] for r < m, j < n, else 0: a transposing load.
+
+    Square tiles of a power of two are read as runs and transposed in registers; others are gathered.
+    """
+    out = Tile(code, rows, lanes)
+    if rows != lanes or rows & (rows - 1) or rows == 1:
+
+        @intrinsic
+        def slow(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
+            def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+                p_, off_, ld_, m_, n_ = args
+                return _load_strided(b, out, p_, off_, I64(1), ld_, m_, n_)
+
+            return out(p, i64, i64, i64, i64), cg
+
+        return slow
+    vec = ir.VectorType(_stored(code), rows)
 
     @intrinsic
     def f(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, m_, n_ = args
-            mask = _lanes_below(b, m_, size)
-            runs = [_masked_load(b, code, _vector_at(b, p_, _row_offset(b, off_, ld_, n_, j), vec), vec, mask) for j in range(size)]
+            below = _lanes_below(b, m_, rows)
+            runs = []
+            for j in range(lanes):
+                here = b.icmp_signed("<", I64(j), n_)
+                at = b.select(here, b.add(off_, b.mul(ld_, I64(j))), off_)
+                mask = b.and_(below, splat_vector(b, here, rows))
+                runs.append(_masked_load(b, code, _vector_at(b, p_, at, vec), vec, mask))
             return make_tile(b, out, [_from_memory(b, code, v) for v in _transpose(b, runs)])
 
         return out(p, i64, i64, i64, i64), cg
 
     return f
-
-
-_ = map_rows

@@ -12,6 +12,8 @@ from numba.extending import intrinsic
 from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
 from .types import I8, I32, I64, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
 
+__all__ = ["fma_outer", "fma_outer_n", "prefetcher"]
+
 i64 = numba_type("i64")
 
 
@@ -62,7 +64,9 @@ def prefetcher(code: str, rows: int, lanes: int) -> Any:
             for r in range(rows):
                 at = b.add(args[1], b.mul(args[2], I64(r)))
                 for j in range(0, lanes, step):
-                    b.call(fn, [b.bitcast(b.gep(args[0], [b.add(at, I64(j))]), I8.as_pointer()), I32(0), I32(3), I32(1)])
+                    b.call(
+                        fn, [b.bitcast(b.gep(args[0], [b.add(at, I64(j))]), I8.as_pointer()), I32(0), I32(3), I32(1)]
+                    )
             return context.get_dummy_value()
 
         return types.void(p, i64, i64), cg

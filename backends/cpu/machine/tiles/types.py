@@ -1,8 +1,8 @@
 """The tile type: R rows of L lanes held in registers, as a Numba type over an LLVM value.
 
-A tile is ``[R x <L x T>]`` (just ``<L x T>`` for one row). L may exceed the hardware's vector: LLVM splits it. Every
-operation is an intrinsic that writes LLVM directly, so that a kernel's text has one short line an operation whatever the
-size of the tile: Numba's front end, which dominates compile time, sees little.
+A tile is ``[R x <L x T>]`` (just ``<L x T>`` for one row). L may exceed the hardware's vector: LLVM splits it.
+Every operation is an intrinsic that writes LLVM directly, so that a kernel's text has one short line an operation
+whatever the size of the tile: Numba's front end, which dominates compile time, sees little.
 """
 
 from __future__ import annotations
@@ -19,12 +19,27 @@ __all__ = ["ELEMENT", "Tile", "lanes_of", "make_tile", "numba_type", "rows_of", 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 ELEMENT: dict[str, Any] = {
-    "f32": ir.FloatType(), "f64": ir.DoubleType(), "i8": I8, "i16": ir.IntType(16), "i32": I32, "i64": I64, "u8": I8, "u32": I32, "b1": I1,
-}  # fmt: skip
+    "f32": ir.FloatType(),
+    "f64": ir.DoubleType(),
+    "i8": I8,
+    "i16": ir.IntType(16),
+    "i32": I32,
+    "i64": I64,
+    "u8": I8,
+    "u32": I32,
+    "b1": I1,
+}
 NUMBA: dict[str, Any] = {
-    "f32": types.float32, "f64": types.float64, "i8": types.int8, "i16": types.int16, "i32": types.int32, "i64": types.int64,
-    "u8": types.uint8, "u32": types.uint32, "b1": types.boolean,
-}  # fmt: skip
+    "f32": types.float32,
+    "f64": types.float64,
+    "i8": types.int8,
+    "i16": types.int16,
+    "i32": types.int32,
+    "i64": types.int64,
+    "u8": types.uint8,
+    "u32": types.uint32,
+    "b1": types.boolean,
+}
 STORED: dict[str, Any] = {**NUMBA, "b1": types.uint8}
 
 
@@ -67,6 +82,20 @@ def code_of(t: Any) -> str:
     raise TypeError(f"{t} is no tile element")
 
 
+def common_code(name: str, *ts: Any) -> str:
+    """The element code of operands: tiles agree, scalars of the same kind take the tiles' code."""
+    codes = {t.code for t in ts if isinstance(t, Tile)} or {code_of(t) for t in ts}
+    if len(codes) == 1:
+        code = codes.pop()
+        if all(_kind(code_of(t)) == _kind(code) for t in ts):
+            return code
+    raise TypeError(f"{name}: operands of types {', '.join(map(str, ts))}")
+
+
+def _kind(code: str) -> str:
+    return "i" if code[0] == "u" else code[0]
+
+
 def rows_of(t: Any) -> int:
     return t.rows if isinstance(t, Tile) else 1
 
@@ -106,7 +135,9 @@ def make_tile(b: ir.IRBuilder, t: Tile, rows: list[Any]) -> Any:
     return out
 
 
-def map_rows(b: ir.IRBuilder, out: Tile, ins: list[tuple[Any, Any]], fn: Callable[..., Any], lanes: int | None = None) -> Any:
+def map_rows(
+    b: ir.IRBuilder, out: Tile, ins: list[tuple[Any, Any]], fn: Callable[..., Any], lanes: int | None = None
+) -> Any:
     """Applies ``fn(row, row, ...)`` to the rows of all operands, broadcasting them to the result's shape."""
     n = out.lanes if lanes is None else lanes
     return make_tile(b, out, [fn(*(get_row(b, t, v, r, n) for t, v in ins)) for r in range(out.rows)])
