@@ -57,6 +57,20 @@ class Lowered:
         return str(self.graph)
 
 
+def into_bodies(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
+    """The graph with a pass applied to the bodies of its scans, innermost first."""
+    if not any("body" in n.attrs for n in graph.nodes):
+        return graph
+
+    def rule(node: Node, ins: tuple[Node, ...]) -> Node | None:
+        if "body" not in node.attrs:
+            return None
+        body = run(into_bodies(node.attrs["body"], run))
+        return Node.make(node.op, ins, **{**node.attrs, "body": body})
+
+    return graph.transform(rule)
+
+
 def lower(graph: Graph, settings: Settings) -> Lowered:
     """Runs every pass in order; each result is verified."""
     layouts = dict(settings.layouts)
@@ -77,7 +91,7 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
     records = []
     for name, run in passes:
         start = time.perf_counter()
-        after = run(graph)
+        after = run(into_bodies(graph, run))
         records.append(PassRecord(name, time.perf_counter() - start, graph, after))
         graph = after
     verify(graph)

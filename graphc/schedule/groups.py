@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CompileError
-from ..ir.dims import Expr, Size, Sym, prod, sym
+from ..ir.dims import Expr, Size, Sym, atom, prod, sym, symbols
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..loops.build import PointBuilder
@@ -138,8 +138,13 @@ class Grouping:
         return list(dict.fromkeys(t.attr[0] for t in postorder(roots) if t.op == "load"))
 
     def latest(self, nodes: Iterable[Node]) -> Group | None:
-        homes = [self.home[n] for n in nodes if n in self.home]
+        homes = [self.home[m] for m in map(maker, nodes) if m in self.home]
         return max(homes, key=lambda g: g.number, default=None)
+
+
+def maker(node: Node) -> Node:
+    """The node that computes a value: results of a tuple come from the node behind them."""
+    return node.inputs[0] if node.op.kind == "tuple" else node
 
 
 def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ...] | None:
@@ -214,11 +219,13 @@ def _strided(g: Grouping, operand: Node) -> bool:
     axes = [Axis(f"q{i}", s) for i, s in enumerate(operand.shape)]
     b = g.builder({a.name: a.size for a in axes})
     s = b.value(operand, tuple(sym(a.name) for a in axes))
-    return s.op == "load" and not s.args and all(_plain(e) for e in s.attr[1])
+    names = {a.name for a in axes}
+    return s.op == "load" and not s.args and all(_affine(e, names) for e in s.attr[1])
 
 
-def _plain(e: Size) -> bool:
-    return isinstance(e, int) or all(isinstance(b, Sym) for mono, _ in e.terms for b, _p in mono)
+def _affine(e: Size, axes: set[str]) -> bool:
+    """Whether no axis hides in a floor division or a loaded value."""
+    return isinstance(e, int) or all(isinstance(b, Sym) or not (symbols(atom(b)) & axes or isinstance(b, Scalar)) for mono, _ in e.terms for b, _p in mono)
 
 
 def _base(g: Grouping, node: Node) -> Node:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..ir.dims import Size, coefficient, substitute, symbols
 from ..ir.node import Node
+from ..ir.types import Shape
 from ..loops import scalar as s
 from ..ir.layout import Layout, row_major
 from ..loops.nest import Acc, Axis, Nest, Stage, Write
 from ..loops.scalar import Scalar, postorder
 from .groups import Group
 
-__all__ = ["build_nest", "resolve"]
+__all__ = ["Place", "build_nest", "resolve"]
 
 
 def build_nest(group: Group, stored: set[Node]) -> Nest:
@@ -76,13 +77,22 @@ def _name(group: Group, nodes: tuple[Node, ...]) -> str:
     return "_".join(words[:4]) + (f"_{len(words) - 4}more" if len(words) > 4 else "")
 
 
-def resolve(nest: Nest, layouts: Mapping[Node, Layout]) -> Nest:
+@dataclass(frozen=True)
+class Place:
+    """Where a value lies: a layout of ``shape``, of which the value is the part at index ``prefix``."""
+
+    layout: Layout
+    shape: Shape
+    prefix: tuple[Size, ...] = ()
+
+
+def resolve(nest: Nest, places: Mapping[Node, Place]) -> Nest:
     """The nest with every load and write at one flat address of its buffer's layout, and axes collapsed where possible."""
     ranges = nest.ranges
 
     def address(node: Node, idx: tuple[Size, ...]) -> tuple[Size]:
-        layout = layouts.get(node) or row_major(node.ndim)
-        return (layout.address(idx, node.shape, ranges),)
+        place = places.get(node) or Place(row_major(node.ndim), node.shape)
+        return (place.layout.address((*place.prefix, *idx), place.shape, ranges),)
 
     def flat(root: Scalar) -> Scalar:
         def swap(t: Scalar) -> Scalar | None:

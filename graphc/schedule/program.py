@@ -10,17 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import CompileError
-from ..ir.dims import Size, prod, sym
+from ..ir.dims import Size, sym
 from ..ir.graph import Graph
-from ..ir.node import Node
+from ..ir.layout import Layout, row_major
+from ..ir.node import Node, toposort
 from ..ir.op import lookup
 from ..ir.types import TensorType, TupleType
+from ..loops import scalar as s
 from ..loops.build import TRIP
-from ..ir.layout import Layout, row_major
-from ..loops.nest import Nest
+from ..loops.nest import Axis, Nest, Stage, Write
 from ..loops.scalar import postorder
-from .groups import Decision, Grouping, group_graph
-from .nests import build_nest, resolve
+from .groups import Decision, Grouping, group_graph, maker
+from .nests import Place, build_nest, resolve
 
 __all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "schedule_graph"]
 
@@ -125,6 +126,8 @@ class _Scheduler:
         self.slot_layouts = layouts
         self.buffers: dict[Node, Buffer] = {}
         self.notes: list[str] = []
+        self.places: dict[Node, Place] = {}
+        """Values that lie inside a larger buffer: carries and stacked results of scans."""
 
     def run(self) -> Schedule:
         graph = _separate_results(self.graph)
@@ -139,13 +142,11 @@ class _Scheduler:
         for node in stored:
             if node not in self.buffers and not isinstance(node.type, TupleType):
                 self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, node in flat), "temp")
-        for node in graph.nodes:
-            if node.op.kind == "const" and node.ndim and node not in self.buffers:
-                self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "const")
+        self._leaves(graph)
         items = self._order(graph, grouping, nests)
-        layouts = {node: b.layout for node, b in self.buffers.items()}
+        places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
         for item in _launches(items):
-            item.nest = resolve(item.nest, layouts)
+            item.nest = resolve(item.nest, places)
         if not graph.updates:
             items = _hoist_static(items)
         _phases(items)
@@ -163,6 +164,92 @@ class _Scheduler:
                 stored.update(g.anchor.inputs)
         return {n for n in stored if n in grouping.home}
 
+    def _leaves(self, graph: Graph) -> None:
+        """Buffers of constants and of results of scans."""
+        for node in graph.nodes:
+            if node in self.buffers:
+                continue
+            if node.op.kind == "const" and node.ndim:
+                self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "const")
+            elif node.op.kind == "tuple":
+                self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "temp")
+
+    # -- scans -----------------------------------------------------------------------------------------------------------
+    def _scan(self, node: Node, decisions: list[Decision]) -> list[Launch | Check | Repeat]:
+        """A scan as copies of the initial carries, a repeat of its body's launches, and copies of the final carries.
+
+        A carry lies in a buffer of two places: trip t reads place t % 2 and writes place (t + 1) % 2. Inputs and stacked
+        outputs are slices at the trip (or at its mirror image); index maps carry all of it, so the body is scheduled like
+        any graph.
+        """
+        body: Graph = node.attrs["body"]
+        n_carry, n_xs = node.attrs["n_carry"], node.attrs["n_xs"]
+        length, trip = node.attrs["length"], sym(TRIP)
+        at = length - 1 - trip if node.attrs["reverse"] else trip
+        image: dict[Node, Node] = {}
+        carries: list[Node] = []
+        for i, (inner, operand) in enumerate(zip(body.inputs, node.inputs, strict=True)):
+            outer = self._alias(operand)
+            if i < n_carry:
+                pair = lookup("input").call(f"carry{len(self.buffers)}.{i}", (2, *outer.shape), outer.dtype)
+                self.buffers[pair] = Buffer(pair, pair.tensor, row_major(pair.ndim), "temp", pair.attrs["name"])
+                carries.append(pair)
+                image[inner.node] = _part(pair, trip % 2)
+            elif i < n_carry + n_xs:
+                image[inner.node] = _part(outer, at)
+            else:
+                image[inner.node] = outer
+        roots = _own_results([_rebuild(n, image) for _, n in body.outputs])
+        inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
+        grouping = group_graph(inside, trip)
+        decisions += grouping.decisions
+        for i, root in enumerate(roots):
+            if i < n_carry:
+                pair = carries[i]
+                self.buffers[root] = self.buffers[pair]
+                self.places[root] = Place(row_major(pair.ndim), pair.shape, ((trip + 1) % 2,))
+            else:
+                out = Node.make(lookup("item"), (node,), index=i)
+                if out not in self.buffers:
+                    self.buffers[out] = Buffer(out, out.tensor, row_major(out.ndim), "temp")
+                self.buffers[root] = self.buffers[out]
+                self.places[root] = Place(self.buffers[out].layout, out.shape, (at,))
+        stored = self._stored(inside, grouping)
+        for n in stored:
+            if n not in self.buffers and not isinstance(n.type, TupleType):
+                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, False), "temp")
+        self._leaves(inside)
+        nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
+        if len(nests) != len(grouping.groups):
+            raise CompileError("a scan inside a scan is not compiled for this target yet", hint='target="reference" runs it')
+        reads = {number: _reads(nest) for number, nest in nests.items()}
+        producers = {n: g.number for n, g in grouping.home.items()}
+        before = {k: {producers[r] for r in reads[k] if r in producers} - {k} for k in nests}
+        rows: list[Launch | Check | Repeat] = [self._launch(nests[k], reads[k]) for k in _toposort(before)]
+        items: list[Launch | Check | Repeat] = [self._move(outer, (), pair, (0,)) for outer, pair in zip(node.inputs, carries, strict=False)]
+        items.append(Repeat(length, rows))
+        for i, pair in enumerate(carries):
+            out = Node.make(lookup("item"), (node,), index=i)
+            if out in self.buffers:
+                items.append(self._move(pair, (length % 2,), out, ()))
+        return items
+
+    def _alias(self, node: Node) -> Node:
+        """A leaf that is the same memory as a node: where the body's graph ends."""
+        leaf = lookup("input").call(f"outer{len(self.buffers)}", node.shape, node.dtype)
+        self.buffers[leaf] = self.buffers[node]
+        if node in self.places:
+            self.places[leaf] = self.places[node]
+        return leaf
+
+    def _move(self, source: Node, at: tuple[Size, ...], target: Node, to: tuple[Size, ...]) -> Launch:
+        """A copy of one value (or of the part at an index) to another."""
+        shape = source.shape[len(at) :]
+        axes = tuple(Axis(f"c{i}", d) for i, d in enumerate(shape))
+        idx = tuple(0 if a.size == 1 else sym(a.name) for a in axes)
+        write = Write(target, (*to, *idx), s.load(source, (*at, *idx), source.dtype))
+        return Launch(Nest("map", "copy", axes, (), (Stage((write,)),), nodes=(source,)), (self.buffers[source],), (self.buffers[target],))
+
     def _out(self, node: Node, name: str) -> Buffer:
         if node not in self.buffers:
             self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "out", name)
@@ -173,12 +260,14 @@ class _Scheduler:
         slots = {i.name: i.node for i in graph.inputs if i.role != "arg"}
         producers = {n: g.number for n, g in grouping.home.items()}
         reads = {number: _reads(nest) for number, nest in nests.items()}
-        before: dict[int, set[int]] = {number: {producers[r] for r in reads[number] if r in producers} - {number} for number in nests}
+        scans = {g.number: g.anchor for g in grouping.groups if g.kind == "scan" and g.anchor is not None}
+        reads |= {number: set(node.inputs) for number, node in scans.items()}
+        before: dict[int, set[int]] = {k: {producers[maker(r)] for r in nodes if maker(r) in producers} - {k} for k, nodes in reads.items()}
         finite = dict(graph.outputs).get(graph.finite)
-        gate = producers.get(finite) if finite is not None else None
+        gate = producers.get(maker(finite)) if finite is not None else None
         late: list[tuple[Node, Node]] = []
         for name, node in graph.updates:
-            home = producers[node]
+            home = producers[maker(node)]
             slot = slots[name]
             reason = self._in_place(grouping, nests, reads, before, node, slot, home, gate)
             if reason:
@@ -194,7 +283,7 @@ class _Scheduler:
         for node, slot in late:
             if self.buffers.get(node) is None or self.buffers[node].space != "out":
                 self.buffers[node] = Buffer(node, node.tensor, self.buffers[slot].layout, "temp")
-        updating = {producers[node] for _, node in graph.updates if self.buffers[node].space == "slot"}
+        updating = {producers[maker(node)] for _, node in graph.updates if self.buffers[node].space == "slot"}
         order = _toposort(before)
         items: list[Launch | Check | Repeat] = []
         checked = finite is None
@@ -202,7 +291,10 @@ class _Scheduler:
             if not checked and number in updating:
                 items.append(Check(self.buffers[finite]))  # type: ignore[index]
                 checked = True
-            items.append(self._launch(nests[number], reads[number]))
+            if number in scans:
+                items += self._scan(scans[number], grouping.decisions)
+            else:
+                items.append(self._launch(nests[number], reads[number]))
         if not checked and graph.updates:
             items.append(Check(self.buffers[finite]))  # type: ignore[index]
         for node, slot in late:
@@ -241,15 +333,9 @@ class _Scheduler:
         return Launch(nest, tuple(dict.fromkeys(ins)), tuple(dict.fromkeys(outs)))
 
     def _copy(self, node: Node, slot: Node) -> Launch:
-        from ..loops import scalar as s
-        from ..loops.nest import Axis, Stage, Write
-
         target = lookup("input").call(f"{slot.attrs['name']}.new", slot.shape, slot.dtype)
         self.buffers[target] = replace_buffer(self.buffers[slot], target)
-        axes = tuple(Axis(f"c{i}", d) for i, d in enumerate(slot.shape))
-        idx = tuple(0 if a.size == 1 else sym(a.name) for a in axes)
-        nest = Nest("map", "copy", axes, (), (Stage((Write(target, idx, s.load(node, idx, node.dtype)),)),), nodes=(node,))
-        return Launch(nest, (self.buffers[node],), (self.buffers[target],))
+        return self._move(node, (), target, ())
 
 
 def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
@@ -309,6 +395,32 @@ def _toposort(before: dict[int, set[int]]) -> list[int]:
     return out
 
 
+def _part(x: Node, at: Size) -> Node:
+    """``x[at]`` for an index that may hold the trip counter."""
+    starts: tuple[Size, ...] = (at, *[0] * (x.ndim - 1))
+    piece = Node.make(lookup("slice"), (x,), starts=starts, sizes=(1, *x.shape[1:]), steps=(1,) * x.ndim)
+    return Node.make(lookup("reshape"), (piece,), shape=x.shape[1:])
+
+
+def _rebuild(root: Node, image: dict[Node, Node]) -> Node:
+    """A node over replaced inputs."""
+    for n in toposort([root], set(image)):
+        if n not in image:
+            ins = tuple(image[i] for i in n.inputs)
+            image[n] = n if ins == n.inputs else Node.make(n.op, ins, **n.attrs)
+    return image[root]
+
+
+def _own_results(roots: list[Node]) -> list[Node]:
+    """Results that are leaves or views, or that occur twice, become copies: each is stored in a place of its own."""
+    out: list[Node] = []
+    for n in roots:
+        while n in out or n.op.kind in ("input", "view", "identity", "const", "tuple") and n.op.name != "relayout":
+            n = Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim))
+        out.append(n)
+    return out
+
+
 def _separate_results(graph: Graph) -> Graph:
     """Outputs that are inputs, constants or the same node twice become copies, so that each result has its own memory."""
     leaves = {i.node for i in graph.inputs} | {n for n in graph.roots if n.op.kind == "const"}
@@ -363,5 +475,3 @@ def memory_key(buffer: Buffer) -> object:
     """Equal for two buffers that are the same memory."""
     return ("slot", buffer.name) if buffer.space == "slot" else buffer.node
 
-
-_ = (TRIP, prod)

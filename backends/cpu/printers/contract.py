@@ -101,6 +101,8 @@ def tile_shape(nest: Nest, buffers: dict, facts: Facts) -> tuple[int, int]:  # t
     lanes = min([lanes, *panels])
     if isinstance(c.n.size, int) and c.n.size <= lanes // 2:
         lanes //= 2
+    if c.n.size == 1:
+        lanes = 1  # a matrix times a vector
     while rows > 1 and isinstance(c.m.size, int) and c.m.size <= rows // 2:
         rows //= 2
     return rows, lanes
