@@ -6,6 +6,7 @@ broadcasting, promotion, the node, the method on tensors) follows from here.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -131,10 +132,20 @@ def normal_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
 
 
 def primitive(name: str, kind: str, doc: str, call: Callable[..., Any], infer: Callable[..., Type], **fields: Any) -> Callable[..., Any]:
-    """Registers a primitive and gives back its user function."""
-    call = _named(call, name, doc)
-    register(OpDef(name=name, kind=kind, doc=doc, call=call, infer=infer, **fields))
-    return call
+    """Registers a primitive and gives back its user function, whose errors begin with the operator's name."""
+
+    @functools.wraps(call)
+    def user(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except GraphcError as e:
+            if not e.message.startswith(f"{name}: "):
+                e.message = f"{name}: {e.message}"
+            raise
+
+    _named(user, name, doc)
+    register(OpDef(name=name, kind=kind, doc=doc, call=user, infer=infer, **fields))
+    return user
 
 
 def elementwise(
@@ -172,15 +183,11 @@ def elementwise(
     def call(*operands: Any) -> Node:
         if len(operands) != arity:
             raise DTypeError(f"{name}: takes {arity} operands, got {len(operands)}")
-        try:
-            nodes = _promote(operands, share)
-            if kinds == FLOATS and not nodes[share[0]].dtype.is_float:
-                nodes = [n.cast(float32) if i in share else n for i, n in enumerate(nodes)]
-            shape = broadcast_shapes([n.shape for n in nodes])
-            ready = [n if n.shape == shape else lookup("broadcast_to").call(n, shape) for n in nodes]
-        except GraphcError as e:
-            e.message = f"{name}: {e.message}"
-            raise
+        nodes = _promote(operands, share)
+        if kinds == FLOATS and not nodes[share[0]].dtype.is_float:
+            nodes = [n.cast(float32) if i in share else n for i, n in enumerate(nodes)]
+        shape = broadcast_shapes([n.shape for n in nodes])
+        ready = [n if n.shape == shape else lookup("broadcast_to").call(n, shape) for n in nodes]
         return Node.make(lookup(name), ready)
 
     def lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
