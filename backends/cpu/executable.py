@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -39,6 +40,10 @@ class CpuExecutable:
         self.threads = threads or default_threads()
         self.facts: Facts = host_facts(width)
         self.progress = progress
+        self.check = os.environ.get("GRAPHC_CHECK", "")
+        if self.check not in ("", "schedule", "bounds"):
+            raise CompileError(f"GRAPHC_CHECK={self.check!r} is not known", hint="schedule or bounds")
+        self.lock = store.lock if store is not None else threading.RLock()
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
         self._args = [i for i in graph.inputs if i.role == "arg"]
         self._layout_key: Any = None
@@ -108,14 +113,17 @@ class CpuExecutable:
         for i in self._args:
             a = fit(i.name, inputs[i.name], i.node.tensor)
             args[i.name] = a if a.flags.c_contiguous else np.ascontiguousarray(a)
-        if self.store is None:
-            return self._run(args)
-        with self.store.lock:
+        with self.lock:
             return self._run(args)
 
     def _run(self, args: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         binding = self._binding(args)
-        outs, status = binding.run(args)
+        if self.check:
+            from .check import checked_run
+
+            outs, status = checked_run(binding, args, self.check)
+        else:
+            outs, status = binding.run(args)
         named = dict(zip(binding.out_order, outs, strict=True))
         if status:
             self._not_finite(args)

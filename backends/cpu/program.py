@@ -148,12 +148,17 @@ class Binding:
         return self.addresses[b]
 
     # -- running ---------------------------------------------------------------------------------------------------------
+    def refresh(self) -> None:
+        """Computes again what depends on parameters alone, if they have changed."""
+        version = self.store.version if self.store is not None else 0
+        if self.prepare is not None and self.prepared_version != version:
+            self.prepare.run()
+            self.prepared_version = version
+
     def run(self, args: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], int]:
         """Outputs in the order of ``out_order``, and the driver's status."""
         outs = [np.empty(tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy) for b in self.out_order]
-        if self.store is not None and self.prepare is not None and self.prepared_version != self.store.version:
-            self.prepare.run()
-            self.prepared_version = self.store.version
+        self.refresh()
         if self.main is None:
             return outs, 0
         io = self.main.io

@@ -213,6 +213,8 @@ class Emitter(KernelText):
         here = (row != 0 and varies[0], lane != 0 and varies[1])
         shape, (m, n) = self.shape(here), self.valid(here)
         at, ld = self.int_expr(e), self.size(row) if here[0] else "0"
+        if here == (True, True) and row == 1 and lane != 1 and shape[0] == shape[1]:
+            return f"{self.make('loader_t', s.dtype, *shape)}({p}, {at}, {self.size(lane)}, {m}, {n})"
         if here[1] and lane != 1:
             return f"{self.make('loader_strided', s.dtype, *shape)}({p}, {at}, {ld}, {self.size(lane)}, {m}, {n})"
         return f"{self.make('loader', s.dtype, *shape)}({p}, {at}, {ld}, {m}, {n})"

@@ -19,13 +19,18 @@ def print_loops(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> P
     """The kernel of a map or row nest."""
     axis = choose_lane_axis(nest)
     count = lanes_for(nest, axis, facts)
+    across = transposed_axis(nest, axis)
+    if across is not None:
+        count = max(facts.width * 4 // max(buffers[w.node].type.dtype.itemsize for w in nest.writes()), 2)
     lanes = Lanes(axis.name, count, "w") if axis is not None else None
-    out = Emitter(buffers, lanes, comment=comment)
+    rows = Lanes(across.name, count, "h") if across is not None else None
+    out = Emitter(buffers, lanes, rows, comment)
     inside = axis is not None and axis in nest.inner
-    blocks = [a for a in nest.outer if a is not axis]
-    if axis is not None and not inside:
-        blocks.append(axis)  # the lane axis varies fastest over units: neighbours in memory stay on one thread
-    _open_units(out, nest, blocks, axis if not inside else None, count)
+    blocks = [a for a in nest.outer if a is not axis and a is not across]
+    # blocked axes vary fastest over units: neighbours in memory stay on one thread
+    blocks += [a for a in (across, axis) if a is not None and not inside]
+    tiled = {a.name: x for a, x in ((axis, lanes), (across, rows)) if a is not None and x is not None and not inside}
+    _open_units(out, nest, blocks, tiled)
     for stage in nest.stages:
         _stage(out, nest, stage, axis if inside else None, count)
     out.close()
@@ -52,6 +57,19 @@ def choose_lane_axis(nest: Nest) -> Axis | None:
     return max(candidates, key=score)
 
 
+def transposed_axis(nest: Nest, lane: Axis | None) -> Axis | None:
+    """For a map that writes along one axis and reads along another: that other axis. Both are then walked in square
+    blocks, which are transposed in registers."""
+    if lane is None or nest.inner or nest.kind != "map":
+        return None
+    loads = [t.attr[1][0] for t in postorder(nest.roots()) if t.op == "load" and not t.args]
+    far = [e for e in loads if lane_stride(e, lane.name, 1) not in (0, 1)]
+    for a in nest.outer:
+        if a is not lane and far and all(lane_stride(e, a.name, 1) == 1 and lane_stride(e, lane.name, 1) is not None for e in far):
+            return a
+    return None
+
+
 def lanes_for(nest: Nest, axis: Axis | None, facts: Facts) -> int:
     """Lanes of a tile: the hardware's for the widest float of the nest, twice as many for cheap long loops."""
     if axis is None:
@@ -63,13 +81,17 @@ def lanes_for(nest: Nest, axis: Axis | None, facts: Facts) -> int:
     return count * 2 if long and work <= 40 else count
 
 
-def _open_units(out: Emitter, nest: Nest, axes: list[Axis], lane: Axis | None, count: int) -> None:
-    """The loop over this thread's share of the outer points, and the axes decoded from the running number."""
+def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lanes]) -> None:
+    """The loop over this thread's share of the outer points, and the axes decoded from the running number.
+
+    Axes in ``tiled`` are walked in blocks; a variable says how much of the block is valid.
+    """
     sizes = []
     for i, a in enumerate(axes):
-        if a is lane:
-            out.line(f"nb = ({out.int_expr(a.size)} + {count - 1}) // {count}")
-            sizes.append("nb")
+        if a.name in tiled:
+            count = tiled[a.name].count
+            out.line(f"nb{i} = ({out.int_expr(a.size)} + {count - 1}) // {count}")
+            sizes.append(f"nb{i}")
         else:
             sizes.append(out.int_expr(a.size))
             if not sizes[-1].isidentifier() and not sizes[-1].isdigit():
@@ -89,9 +111,11 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], lane: Axis | None, c
             left = f"q{i}"
         else:
             number = left
-        out.line(f"{var} = ({number}) * {count}" if a is lane else f"{var} = {number}")
-    if lane is not None:
-        out.line(f"w = {out.fn('least')}({count}, {out.int_expr(lane.size)} - {out.vars[lane.name]})")
+        out.line(f"{var} = ({number}) * {tiled[a.name].count}" if a.name in tiled else f"{var} = {number}")
+    for a in axes:
+        if a.name in tiled:
+            x = tiled[a.name]
+            out.line(f"{x.valid} = {out.fn('least')}({x.count}, {out.int_expr(a.size)} - {out.vars[a.name]})")
 
 
 def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int) -> None:
