@@ -43,7 +43,7 @@ def checked_run(binding: Binding, args: Mapping[str, np.ndarray], mode: str) -> 
     slots = [b for b in binding.program.schedule.buffers.values() if b.space == "slot"] if binding.store else []
     found = [*zip(binding.out_order, outs, strict=True), *((b, binding.store.numpy(b.name)) for b in slots if binding.store)]
     for b, x in found:
-        if bool(status) != base.stopped or not status and not _equal(x, base.value(b), 1e-3):
+        if bool(status) != base.stopped or (not status and not _equal(x, base.value(b), 1e-3)):
             raise CompileError(f"GRAPHC_CHECK={mode}: {_name(b)} differs between the driver's run and the kernels one by one")
     return outs, status
 
