@@ -78,8 +78,10 @@ class Binding:
         self.out_order = list(dict.fromkeys(b for _, b in schedule.outputs))
         self.io_index = {b: i for i, b in enumerate([*self.arg_order, *self.out_order])}
         self.patches: list[tuple[int, int, int]] = []
-        self.stored = [store.slots[b.name].buffer for b in schedule.buffers.values() if b.space == "slot"] if store is not None else []
         self.store = store
+        self.epoch = store.epoch if store is not None else 0
+        self.results = [(tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy) for b in self.out_order]
+        self.arg_names = [b.name for b in self.arg_order]
         self.prepare: LaunchList | None = self._build([i for i in schedule.items if isinstance(i, Launch) and i.static])
         patches = self.patches
         self.patches = []
@@ -157,13 +159,13 @@ class Binding:
 
     def run(self, args: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], int]:
         """Outputs in the order of ``out_order``, and the driver's status."""
-        outs = [np.empty(tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy) for b in self.out_order]
+        outs = [np.empty(shape, dtype) for shape, dtype in self.results]
         self.refresh()
         if self.main is None:
             return outs, 0
         io = self.main.io
-        for i, b in enumerate(self.arg_order):
-            io[i] = _data(args[b.name])
+        for i, name in enumerate(self.arg_names):
+            io[i] = _data(args[name])
         for i, o in enumerate(outs, len(self.arg_order)):
             io[i] = _data(o)
         return outs, self.main.run(short=self.short)

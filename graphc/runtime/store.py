@@ -66,6 +66,8 @@ class ParameterStore:
         self.slots: dict[str, Slot] = {}
         self.lock = threading.RLock()
         self.version = 0
+        self.epoch = 0
+        """Counts replaced buffers: addresses taken before the last one are stale."""
 
     def add(self, name: str, value: Any, role: str = "param", trainable: bool = True) -> None:
         """Adds a value; raises :class:`ParameterError` when the name is taken."""
@@ -138,3 +140,4 @@ class ParameterStore:
             slot.buffer[:] = data
             slot.layout = layout
             self.version += 1
+            self.epoch += 1
