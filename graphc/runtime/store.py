@@ -21,10 +21,11 @@ from ..ir.layout import Layout, row_major
 __all__ = ["ParameterStore", "Slot", "aligned_empty"]
 
 
-def aligned_empty(count: int, dtype: Any, alignment: int = 64) -> np.ndarray:
-    """An uninitialised 1-D array whose data starts on a cache line."""
+def aligned_empty(count: int, dtype: Any, alignment: int = 64, slack: int = 256) -> np.ndarray:
+    """An uninitialised 1-D array whose data starts on a cache line, with readable bytes behind it (a vector load of a
+    kernel may reach past the last element)."""
     dt = np.dtype(dtype)
-    raw = np.empty(count * dt.itemsize + alignment, np.uint8)
+    raw = np.empty(count * dt.itemsize + alignment + slack, np.uint8)
     start = -raw.ctypes.data % alignment
     return raw[start : start + count * dt.itemsize].view(dt)
 

@@ -110,4 +110,4 @@ def tile_shape(nest: Nest, buffers: dict, facts: Facts) -> tuple[int, int]:  # t
 
 def _padded(b: Buffer) -> bool:
     """Whether reading a whole row of lanes at the right edge stays inside memory that we own."""
-    return b.space in ("temp", "slot")
+    return b.space in ("temp", "slot", "static")
