@@ -186,7 +186,7 @@ def floordiv(num: Size, den: Size, ranges: Mapping[str, Size] | None = None) -> 
         return num // den if den else 0
     if den == 1:
         return num
-    if num == 0:
+    if num == 0 or den == 0:  # by zero only where an axis is empty: the index is never used
         return 0
     whole: list[tuple[Monomial, int]] = []
     rest: list[tuple[Monomial, int]] = []
