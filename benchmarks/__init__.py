@@ -1,0 +1,1 @@
+"""Ours and the peers, interleaved, each in its own process: ``python -m benchmarks --help``."""
