@@ -160,7 +160,32 @@ def _power(n: Node) -> Node | None:
     return out if c > 0 else 1.0 / out  # type: ignore[operator]
 
 
+SERIAL = 4096
+"""Elements up to which folding to one value is left to one thread."""
+
+
+def _two_steps(n: Node) -> Node | None:
+    """A fold of everything has no parallel axis: it folds rows first, side by side, then the row results. The order of
+    additions does not depend on the number of threads."""
+    x = n.inputs[0]
+    total = x.size
+    if n.ndim or isinstance(total, int) and total <= SERIAL:
+        return None
+    fold = n.op.call
+    if x.ndim >= 2:
+        inner = prod(x.shape[1:])
+        return fold(fold(x, tuple(range(1, x.ndim))), 0) if isinstance(inner, int) and inner >= 16 else None
+    rows = next((r for r in (64, 48, 32, 16) if isinstance(total, int) and total % r == 0), None)
+    if rows is None or not isinstance(total, int) or total < 16 * SERIAL:
+        return None
+    return fold(fold(views.reshape(x, (rows, total // rows)), 1), 0)
+
+
 RULES: list[Rule] = [
+    *(
+        Rule(f"{name} in two steps", name, f"{name} of everything -> {name} of rows, then of the results", _two_steps, sample, exact=False)
+        for name, sample in (("sum", lambda x: sum_(x("x", 90, 50))), ("max", lambda x: lookup("max").call(x("x", 90, 50))))
+    ),
     Rule("mul one", "mul", "x * 1 -> x", _times_one, lambda x: x("x", 3) * 1.0),
     Rule("sub zero", "sub", "x - 0 -> x", _minus_zero, lambda x: x("x", 3) - 0.0),
     Rule("div one", "div", "x / 1 -> x", _over_one, lambda x: x("x", 3) / 1.0),
