@@ -1,0 +1,73 @@
+"""The command line: ``graphc doctor`` and ``graphc cache``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the exit code."""
+    parser = argparse.ArgumentParser(prog="graphc", description="graphc: a graph compiler for deep learning")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("doctor", help="what graphc sees of this machine")
+    cache = commands.add_parser("cache", help="the folder of compiled kernels")
+    cache.add_argument("action", choices=["list", "clear"], nargs="?", default="list")
+    args = parser.parse_args(argv)
+    return doctor() if args.command == "doctor" else kernel_cache(args.action)
+
+
+def doctor() -> int:
+    """Processor, threads, cache and versions."""
+    # by name: the core does not depend on backends
+    facts = importlib.import_module("graphc.backends.cpu.machine_facts").host_facts()
+    pool = importlib.import_module("graphc.backends.cpu.machine.pool")
+    loader = importlib.import_module("graphc.backends.cpu.machine.loader")
+    folder, files = _cache_files()
+    rows = [
+        ("python", f"{platform.python_version()} on {platform.platform()}"),
+        ("processor", f"{loader.host_cpu()[0]}, vectors of {facts.width} float32"),
+        ("threads", f"{pool.default_threads()} of {os.cpu_count()}"),
+        ("cache", f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MB"),
+    ]
+    for name in ("graphc-dl", "numpy", "numba", "llvmlite", "safetensors"):
+        try:
+            rows.append((name, version(name)))
+        except PackageNotFoundError:
+            rows.append((name, "not installed"))
+    for name, value in rows:
+        print(f"{name:12} {value}")
+    return 0
+
+
+def kernel_cache(action: str) -> int:
+    """Lists the kernels with the first line of their text, or deletes them."""
+    folder, files = _cache_files()
+    if action == "clear":
+        for f in files:
+            f.unlink(missing_ok=True)
+        print(f"{len(files)} files removed from {folder}")
+        return 0
+    for f in sorted(files):
+        if f.suffix == ".py":
+            with f.open() as lines:
+                print(f"{f.stem}  {lines.readline().strip().lstrip('# ')[:100]}")
+    return 0
+
+
+def _cache_files() -> tuple[Path, list[Path]]:
+    cache = importlib.import_module("graphc.backends.cpu.machine.cache").default_cache()
+    folder = Path(cache.folder)
+    return folder, [f for f in folder.glob("k_*") if f.suffix in (".py", ".o")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
