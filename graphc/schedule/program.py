@@ -319,6 +319,8 @@ class _Scheduler:
                 return "its kernel reads the old value at other places than it writes"
         if nest.contract is not None and any(t.attr[0] is slot for t in (nest.contract.a, nest.contract.b)):
             return "its kernel reads the old value as an operand"
+        if _reads_after(nest, slot, target):
+            return "its kernel reads the old value after it has written the new one"
         wanted = {number for number, nodes in reads.items() if slot in nodes and number != home} | ({gate} if gate is not None else set())
         if home in _ancestors(before, wanted) or home in wanted:
             return "something that needs the new value still reads the old one"
@@ -358,6 +360,17 @@ def _reads(nest: Nest) -> set[Node]:
     if nest.scatter is not None:
         return {nest.scatter.base, nest.scatter.index, nest.scatter.update}
     return {t.attr[0] for t in postorder(nest.roots()) if t.op == "load"}
+
+
+def _reads_after(nest: Nest, slot: Node, target: Write) -> bool:
+    """Whether a kernel may load from ``slot`` behind the write that overwrites it (what was loaded before stays in registers)."""
+
+    def reads(values: Iterable[s.Scalar]) -> bool:
+        return any(t.op == "load" and t.attr[0] is slot for t in postorder(list(values)))
+
+    k = next(i for i, st in enumerate(nest.stages) if target in (*st.points, *st.writes))
+    values = [[*(w.value for w in (*st.points, *st.writes)), *(a.value for a in st.accs)] for st in nest.stages]
+    return any(map(reads, values[k + 1 :])) or (reads(values[k]) and not reads([target.value]))
 
 
 def _ancestors(before: dict[int, set[int]], roots: set[int]) -> set[int]:
