@@ -11,7 +11,7 @@ from .runtime.store import ParameterStore
 
 __all__ = ["TARGETS", "compile_graph"]
 
-TARGETS = {"cpu": "graphc.backends.cpu", "reference": "graphc.backends.reference"}
+TARGETS = {"cpu": "graphc.backends.cpu", "cuda-sim": "graphc.backends.cuda", "reference": "graphc.backends.reference"}
 
 
 def compile_graph(graph: Graph, target: str = "cpu", store: ParameterStore | None = None, **options: Any) -> Any:

@@ -1,0 +1,116 @@
+"""The executable of the simulated CUDA target."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import CompileError, NonFiniteError, ParameterError
+from graphc.ir.bind import bind_dims, fit
+from graphc.ir.graph import Graph
+from graphc.ir.layout import row_major
+from graphc.passes.pipeline import Lowered, Settings, lower
+from graphc.runtime.store import ParameterStore
+from graphc.schedule.groups import Decision
+from graphc.schedule.memory import MemoryPlan, plan_memory
+from graphc.schedule.program import Schedule, schedule_graph
+
+from .program import KernelLaunch, Program
+
+__all__ = ["CudaSimExecutable"]
+
+
+class CudaSimExecutable:
+    """A graph as CUDA kernels that the simulator runs. Parameters are row-major copies; updates are written back at the end."""
+
+    def __init__(self, graph: Graph, store: ParameterStore | None = None):
+        if store is None and any(i.role != "arg" for i in graph.inputs):
+            raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")
+        self.graph = graph
+        self.store = store
+        self._args = [i for i in graph.inputs if i.role == "arg"]
+        self._kept = [i for i in graph.inputs if i.role != "arg"]
+        fixed = {i.name: row_major(i.node.ndim) for i in self._kept}
+        self.lowered: Lowered = lower(graph, Settings(16, fixed, may_choose=False))
+        for node in self.lowered.graph.nodes:
+            if node.op.kind in ("scan", "custom"):
+                raise CompileError(f"{node.op.kind} is not yet on cuda-sim: {node!r}", hint='target="cpu" has it')
+        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed)
+        self.program = Program(self.schedule)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The outputs by name. Updates are written, all or none, after the run and only where the checked output is finite."""
+        names = [i.name for i in self._args]
+        wrong = sorted(set(inputs) ^ set(names))
+        if wrong:
+            raise ParameterError(f"{self.graph.name}: arguments are {', '.join(names)}; check {wrong[0]!r}")
+        args = {i.name: fit(i.name, inputs[i.name], i.node.tensor) for i in self._args}
+        dims = bind_dims(Graph(self.graph.name, tuple(self._args), self.graph.outputs), args)
+        with self.store.lock if self.store is not None else nullcontext():
+            kept = {i.name: self.store.numpy(i.name) for i in self._kept} if self.store is not None else {}
+            memory, finite = self.program.run(dims, {**args, **kept})
+            if not finite:
+                self._not_finite(args)
+            outputs = {name: self.program.result(memory, b, dims) for name, b in self.schedule.outputs}
+            if self.store is not None and self.graph.updates:
+                slots = {b.name: b for b in self.schedule.buffers.values() if b.space == "slot"}
+                # a slot that no kernel touched has no memory, and its value stays
+                self.store.write({name: self.program.slot(memory, slots[name], kept) for name, _ in self.graph.updates})
+        return outputs
+
+    def _not_finite(self, args: Mapping[str, np.ndarray]) -> None:
+        """Nothing was written: the reference finds who produced the value, and raises."""
+        reference = importlib.import_module("graphc.backends.reference").BACKEND.compile(self.graph, _ReadOnly(self.store))
+        reference(args)
+        raise NonFiniteError(f"{self.graph.finite} is not finite; nothing was written")
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+    @property
+    def stages(self) -> dict[str, str]:
+        """The graph's text after every pass, then the kernels."""
+        out = {"traced": str(self.graph)}
+        out |= {p.name: str(p.after) for p in self.lowered.passes}
+        out["schedule"] = self.listing()
+        return out
+
+    @property
+    def passes(self) -> list[Any]:
+        return self.lowered.passes
+
+    @property
+    def kernels(self) -> list[KernelLaunch]:
+        """One entry a launch, in order: nest, text and name of its kernel."""
+        return [self.program.kernels[i] for i in self.schedule.launches()]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return self.schedule.decisions
+
+    def listing(self) -> str:
+        """Launches in order."""
+        lines = []
+        for k in self.kernels:
+            axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
+            by = "thread" if k.printed.width == 1 else "warp"
+            lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {by}  {k.launch.nest.name}")
+        return "\n".join(lines)
+
+    def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
+        """The memory plan for sizes (64 for every named dim unless given)."""
+        return plan_memory(self.schedule, {d: 64 for d in self.graph.dims} | dict(dims or {}))
+
+
+class _ReadOnly:
+    """A store that only shows its values."""
+
+    def __init__(self, store: ParameterStore | None):
+        if store is not None:
+            self.lock = store.lock
+            self.numpy = store.numpy
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Nothing is written."""

@@ -1,0 +1,1 @@
+"""Printers of nests as Numba-CUDA source: one a kind of nest, and one table of scalar instructions."""

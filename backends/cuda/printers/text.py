@@ -1,0 +1,279 @@
+"""The text of one kernel: nested blocks, parameters, names, index arithmetic and scalar values.
+
+No size, address or stream number stands in the text: they are parameters, described by :class:`Param` and given at launch.
+Index arithmetic is int32: whatever Numba computes in 64 bits is converted back at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphc.errors import CompileError
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, _from_terms, lower, symbols
+from graphc.ir.dtypes import DType, int32
+from graphc.ir.node import Node
+from graphc.loops.nest import Axis, Nest, Write
+from graphc.loops.scalar import Scalar, operands, postorder
+from graphc.schedule.program import Buffer
+
+from .instructions import instruction, literal
+
+__all__ = ["Block", "KernelText", "Param", "Printed"]
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter: its name in the text, its type, and what fills it: a buffer, a size or a number."""
+
+    name: str
+    kind: str  # "buffer" | "size" | "number"
+    dtype: DType
+    value: Any
+
+
+@dataclass
+class Printed:
+    """A finished kernel: ``points`` outer points, each the work of ``width`` threads (1, or the 32 of a warp)."""
+
+    text: str
+    params: list[Param]
+    points: Size
+    width: int
+
+
+@dataclass(eq=False)
+class Block:
+    """Lines under a header, perhaps with blocks inside; what is computed in it is known until it closes."""
+
+    header: str = ""
+    axes: frozenset[str] = frozenset()
+    lines: list[Any] = field(default_factory=list)
+    known: dict[Any, str] = field(default_factory=dict)
+
+    def render(self, indent: int) -> list[str]:
+        out = [" " * indent + self.header]
+        for line in self.lines or ["pass"]:
+            out += line.render(indent + 4) if isinstance(line, Block) else [" " * (indent + 4) + line]
+        return out
+
+
+class KernelText:
+    """Builds the kernel of a nest. Every value is printed once, in the outermost block that knows what it needs."""
+
+    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str = ""):
+        self.nest = nest
+        self.buffers = buffers
+        self.comment = comment
+        self.params: dict[Any, Param] = {}
+        self.blocks: list[Block] = [Block()]
+        axes = (*nest.outer, *nest.inner) + ((nest.contract.k,) if nest.contract is not None else ())
+        self.vars = {a.name: f"i{n}" for n, a in enumerate(axes)}
+        self.ranges = nest.ranges
+        self.counts = {"v": 0, "j": 0}
+
+    # -- parameters ------------------------------------------------------------------------------------------------------
+    def _param(self, key: Any, kind: str, prefix: str, dtype: DType, value: Any) -> str:
+        if key not in self.params:
+            number = sum(p.kind == kind for p in self.params.values())
+            self.params[key] = Param(f"{prefix}{number}", kind, dtype, value)
+        return self.params[key].name
+
+    def pointer(self, node: Node) -> str:
+        b = self.buffers[node]
+        key = ("slot", b.name) if b.space == "slot" else b  # an update in place is the same memory
+        return self._param(key, "buffer", "p", b.type.dtype, b)
+
+    def size(self, e: Size) -> str:
+        """A size: tiny ones stand in the text, the others are parameters."""
+        if isinstance(e, int) and 0 <= e <= 8:
+            return str(e)
+        return self._param(("size", e), "size", "s", int32, e)
+
+    # -- blocks ----------------------------------------------------------------------------------------------------------
+    def line(self, text: str, block: Block | None = None) -> None:
+        """Appends a line: in a block that is still open, before the block that is open inside it."""
+        target = block or self.blocks[-1]
+        at = self.blocks.index(target)
+        if at + 1 < len(self.blocks):
+            target.lines.insert(target.lines.index(self.blocks[at + 1]), text)
+        else:
+            target.lines.append(text)
+
+    def open(self, header: str, *axes: Axis) -> Block:
+        block = Block(header, frozenset(a.name for a in axes))
+        self.blocks[-1].lines.append(block)
+        self.blocks.append(block)
+        return block
+
+    def close(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.blocks.pop()
+
+    def _find(self, key: Any) -> str | None:
+        return next((b.known[key] for b in reversed(self.blocks) if key in b.known), None)
+
+    def _place(self, names: set[str], needs: tuple[Scalar, ...], least: int) -> Block:
+        """The outermost block, from number ``least``, that knows axes and values."""
+        depth = min(least, len(self.blocks) - 1)
+        for i, block in enumerate(self.blocks):
+            if block.axes & names or any(s in block.known for s in needs):
+                depth = max(depth, i)
+        return self.blocks[depth]
+
+    def name(self, key: Any, text: str, block: Block, prefix: str = "v") -> str:
+        name = f"{prefix}{self.counts[prefix]}"
+        self.counts[prefix] += 1
+        self.line(f"{name} = {text}", block)
+        block.known[key] = name
+        return name
+
+    # -- index expressions -----------------------------------------------------------------------------------------------
+    def index(self, e: Size) -> str:
+        """An int32 index: a variable, a parameter or a small number; anything longer gets a name."""
+        if isinstance(e, int) and e >= 0:
+            return self.size(e)
+        if not isinstance(e, int) and len(e.terms) == 1 and e.terms[0][1] == 1 and len(e.terms[0][0]) == 1:
+            (base, power), = e.terms[0][0]
+            if power == 1 and isinstance(base, Sym) and base.name in self.vars:
+                return self.vars[base.name]
+        found = self._find(e)
+        if found is not None:
+            return found
+        text = f"np.int32({self.raw(e)})"
+        needs = tuple(_scalars(e))
+        return self.name(e, text, self._place(symbols(e), needs, 1 if needs else 0), "j")
+
+    def raw(self, e: Size) -> str:
+        """An index expression as a sum; what no loop changes is one parameter a term."""
+        groups: dict[Any, Size] = {}
+        for mono, coef in e.terms if isinstance(e, Expr) else (((), e),):
+            moving = tuple((b, p) for b, p in mono if self._moves(b))
+            still = tuple((b, p) for b, p in mono if not self._moves(b))
+            groups[moving] = groups.get(moving, 0) + _from_terms([(still, coef)])
+        text = ""
+        for moving, factor in groups.items():
+            sign, size = ("-", -factor) if _negative(factor) else ("+", factor)
+            words = [self._atom(b) for b, p in moving for _ in range(p)]
+            if size != 1 or not words:
+                words.append(self.size(size))
+            term = " * ".join(words)
+            text += f" {sign} {term}" if text else term if sign == "+" else f"-{term}"
+        return text or "0"
+
+    def _moves(self, atom: Any) -> bool:
+        if isinstance(atom, Sym):
+            return atom.name in self.vars
+        if isinstance(atom, FloorDiv):
+            return any(self._moves(b) for e in (atom.num, atom.den) if isinstance(e, Expr) for m, _ in e.terms for b, _p in m)
+        return True
+
+    def _atom(self, atom: Any) -> str:
+        if isinstance(atom, Sym):
+            return self.vars[atom.name]
+        if isinstance(atom, Scalar):
+            return self.value(atom)
+        key = ("//", atom.num, atom.den)
+        found = self._find(key)
+        if found is not None:
+            return found
+        needs = (*_scalars(atom.num), *_scalars(atom.den))
+        block = self._place(symbols(atom.num) | symbols(atom.den), needs, 1 if needs else 0)
+        return self.name(key, self._quotient(atom.num, atom.den), block, "j")
+
+    def _quotient(self, num: Size, den: Size) -> str:
+        """Rounded down: a shift, an unsigned 32-bit division where no operand is negative, else 64 bits (slow on GPUs)."""
+        if isinstance(den, int) and den & (den - 1) == 0:
+            return f"np.int32(({self.raw(num)}) >> {den.bit_length() - 1})"
+        low = lower(num, self.ranges)
+        if low >= 0 if isinstance(low, int) else all(c >= 0 for _, c in low.terms):
+            return f"np.int32(np.uint32({self.raw(num)}) // np.uint32({self.raw(den)}))"
+        return f"np.int32(({self.raw(num)}) // {self.index(den)})"
+
+    # -- values ----------------------------------------------------------------------------------------------------------
+    def value(self, root: Scalar) -> str:
+        """The variable (or literal) that holds a scalar; prints what is missing."""
+        for s in postorder([root]):
+            if s.op != "const" and self._find(s) is None:
+                self._emit(s)
+        return self._held(root)
+
+    def _held(self, s: Scalar) -> str:
+        if s.op == "const":
+            return literal(s.attr, s.dtype)
+        found = self._find(s)
+        if found is None:
+            raise CompileError(f"{s!r} is used before it is computed")
+        return found
+
+    def _emit(self, s: Scalar) -> None:
+        attr: Any = ""
+        names: set[str] = set()
+        if s.op == "acc":
+            raise CompileError(f"accumulator {s.attr} is read before it is complete")
+        if s.op == "load":
+            names = symbols(s.attr[1][0])
+            at = self.index(s.attr[1][0])
+            attr = f"{self.pointer(s.attr[0])}[{at}]"
+            if s.args:
+                attr += f" if {self._held(s.args[0])} else {literal(0, s.dtype)}"
+        elif s.op == "index":
+            names, attr = symbols(s.attr), self.index(s.attr)
+        elif s.op == "arg":
+            attr = self._param(s.attr, "number", "n", s.dtype, s.attr)
+        # a load stays inside the loop over points: threads without a point touch no memory
+        block = self._place(names, operands(s), 1 if s.op == "load" else 0)
+        text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
+        self.name(s, text, block)
+
+    def store(self, w: Write) -> None:
+        value = self.value(w.value)
+        at = self.index(w.index[0])
+        self.line(f"{self.pointer(w.node)}[{at}] = {value}")
+
+    # -- frame -----------------------------------------------------------------------------------------------------------
+    def open_points(self, axes: tuple[Axis, ...], points: Size, first: str, step: str) -> Block:
+        """The loop over this thread's (or warp's) outer points, and the index of each axis from the running number."""
+        block = self.open(f"for u in range({first}, {self.size(points)}, {step}):", *self.nest.outer)
+        for a in self.nest.outer:
+            if a not in axes:
+                self.line(f"{self.vars[a.name]} = np.int32(0)")
+        left = "u"
+        for n in range(len(axes) - 1, -1, -1):
+            var = self.vars[axes[n].name]
+            if n == 0:
+                self.line(f"{var} = np.int32({left})")
+                break
+            size = self.size(axes[n].size)
+            self.line(f"q{n} = np.int32(np.uint32({left}) // np.uint32({size}))")
+            self.line(f"{var} = np.int32({left} - q{n} * {size})")
+            left = f"q{n}"
+        return block
+
+    def finish(self, points: Size, width: int) -> Printed:
+        order = {"buffer": 0, "size": 1, "number": 2}
+        params = sorted(self.params.values(), key=lambda p: order[p.kind])
+        top = self.blocks[0]
+        top.header = f"def kernel({', '.join(p.name for p in params)}):"
+        types = ", ".join(f"{p.name} {'*' if p.kind == 'buffer' else ''}{p.dtype}" for p in params)
+        head = [f"# {c}" for c in self.comment.splitlines()]
+        head.append(f"# {'one thread' if width == 1 else 'one warp'} a point; {types}")
+        head += ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice", "", "", "@cuda.jit"]
+        return Printed("\n".join(head + top.render(0)) + "\n", params, points, width)
+
+
+def _negative(e: Size) -> bool:
+    return e < 0 if isinstance(e, int) else all(c < 0 for _, c in e.terms)
+
+
+def _scalars(e: Size) -> list[Scalar]:
+    """Values that stand in an index expression."""
+    found: list[Scalar] = []
+    for mono, _ in e.terms if isinstance(e, Expr) else ():
+        for base, _p in mono:
+            if isinstance(base, Scalar):
+                found.append(base)
+            elif isinstance(base, FloorDiv):
+                found += _scalars(base.num) + _scalars(base.den)
+    return found

@@ -1,0 +1,115 @@
+"""A scheduled graph as CUDA kernels, and its run on the simulator for one value of every named dim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from graphc.errors import CompileError
+from graphc.ir.dims import evaluate
+from graphc.schedule.program import Buffer, Check, Launch, Schedule
+
+from . import sim
+from .printers.contract import print_contract
+from .printers.loops import print_loops
+from .printers.text import Param, Printed
+
+__all__ = ["Kernel", "KernelLaunch", "Program"]
+
+PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract}
+THREADS = 128
+BLOCKS = 256
+"""Threads a block, and most blocks a launch: kernels walk the rest in strides of the grid."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One distinct kernel: a name made from its text, and the text."""
+
+    name: str
+    text: str
+
+
+@dataclass
+class KernelLaunch:
+    """A launch with its printed kernel."""
+
+    launch: Launch
+    printed: Printed
+    kernel: Kernel
+
+
+class Program:
+    """The kernels of a schedule. Nothing is compiled: the simulator runs their text."""
+
+    def __init__(self, schedule: Schedule):
+        self.schedule = schedule
+        self.kernels: dict[Launch, KernelLaunch] = {}
+        for item in schedule.launches():
+            nest = item.nest
+            if nest.kind not in PRINTERS:
+                raise CompileError(f"{nest.kind} kernels are not yet on cuda-sim: {', '.join(map(repr, nest.nodes))}", hint='target="cpu" has them')
+            comment = f"{nest.kind}: {' '.join(n.op.name for n in nest.nodes)}"
+            printed = PRINTERS[nest.kind](nest, schedule.buffers, comment)
+            name = f"kernel_{blake2b(printed.text.encode(), digest_size=6).hexdigest()}"
+            self.kernels[item] = KernelLaunch(item, printed, Kernel(name, printed.text))
+
+    def run(self, dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> tuple[dict[Buffer, sim.Memory], bool]:
+        """Memory after a run, and whether a check ended it. ``given`` are args, params and state in row-major order.
+
+        Each buffer has memory of its own, so that an access past its end cannot hide in a neighbour.
+        """
+        memory: dict[Buffer, sim.Memory] = {}
+        for item in self.schedule.items:
+            if isinstance(item, Check):
+                if not np.isfinite(self._memory(memory, item.buffer, dims, given).data).all():
+                    return memory, False
+            elif isinstance(item, Launch):
+                self._launch(self.kernels[item], memory, dims, given)
+            else:
+                raise CompileError("scans are not yet on cuda-sim")
+        return memory, True
+
+    def _launch(self, k: KernelLaunch, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> None:
+        points = evaluate(k.printed.points, dims)
+        if points == 0:
+            return
+        args = {p.name: self._argument(p, memory, dims, given) for p in k.printed.params}
+        blocks = min(-(-points * k.printed.width // THREADS), BLOCKS)
+        sim.launch(k.printed.text, blocks, THREADS, args, f"{k.kernel.name} ({k.launch.nest.name})")
+
+    def _argument(self, p: Param, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> object:
+        if p.kind == "buffer":
+            return self._memory(memory, p.value, dims, given)
+        value = evaluate(p.value, dims) if p.kind == "size" else p.value[0][1]
+        if p.kind == "size" and not -(2**31) <= value < 2**31:
+            raise CompileError(f"{p.value} = {value} does not fit the int32 indices of cuda-sim")
+        return p.dtype.numpy.type(value)
+
+    def _memory(self, memory: dict[Buffer, sim.Memory], b: Buffer, dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> sim.Memory:
+        # an update in place is another buffer object over the same slot
+        key = next((other for other in memory if other.space == "slot" and other.name == b.name), b) if b.space == "slot" else b
+        if key not in memory:
+            name = b.name or f"{b.space} {b.node.op.name}"
+            if b.space in ("arg", "slot"):
+                memory[key] = sim.Memory(name, np.array(given[b.name], order="C").reshape(-1))
+            elif b.space == "const":
+                memory[key] = sim.Memory(name, np.array(b.node.attrs["value"], order="C").reshape(-1))
+            else:
+                memory[key] = sim.Memory(name, np.zeros(evaluate(b.elements, dims), b.type.dtype.numpy), written=False)
+        return memory[key]
+
+    def slot(self, memory: dict[Buffer, sim.Memory], b: Buffer, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The logical value of a parameter or state after the run."""
+        return self._memory(memory, b, {}, kept).data.reshape(kept[b.name].shape)
+
+    def result(self, memory: dict[Buffer, sim.Memory], b: Buffer, dims: Mapping[str, int]) -> np.ndarray:
+        """A buffer's logical array; every element must have been written."""
+        shape = tuple(evaluate(s, dims) for s in b.type.shape)
+        m = self._memory(memory, b, dims, {})
+        if not m.written.all():
+            raise sim.SimulationError(f"{m}: element {int(np.argmin(m.written))} was never written")
+        return b.layout.unpack(m.data, shape)
