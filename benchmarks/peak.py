@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import time
@@ -14,10 +15,8 @@ def _compile(width: int):
     from llvmlite import ir
 
     for start in ("initialize", "initialize_native_target", "initialize_native_asmprinter"):
-        try:
+        with contextlib.suppress(RuntimeError):  # newer versions of llvmlite start themselves and refuse the first call
             getattr(llvm, start)()
-        except RuntimeError:  # newer versions of llvmlite start themselves and refuse the first call
-            pass
     vector, i64 = ir.VectorType(ir.FloatType(), width), ir.IntType(64)
     module = ir.Module(name=f"peak{width}")
     fma = ir.Function(module, ir.FunctionType(vector, [vector] * 3), name=f"llvm.fma.v{width}f32")

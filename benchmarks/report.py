@@ -65,12 +65,12 @@ def as_markdown(result: Result, threads: int) -> str:
     facts = machine(result, threads)
     versions = ", ".join(f"{k} {v}" for k, v in facts["versions"].items())
     lines = [
-        f"{facts['cpu']}, {threads} threads, peak {facts['peak_gflops']:.0f} GFLOP/s (float32 FMA, measured in this run). "
-        f"Python {facts['python']}, {versions}.",
+        f"{facts['cpu']}, {threads} threads, peak {facts['peak_gflops']:.0f} GFLOP/s "
+        f"(float32 FMA, measured in this run). Python {facts['python']}, {versions}.",
     ]
     if result.others is not None and result.others > 0.1:
-        warning = f"**Disturbed: other programs kept {result.others:.1f} of {facts['cpus']} processors busy meanwhile.**"
-        lines += ["", f"{warning} Measure again on a quiet machine."]
+        busy = f"other programs kept {result.others:.1f} of {facts['cpus']} processors busy meanwhile"
+        lines += ["", f"**Disturbed: {busy}.** Measure again on a quiet machine."]
     for key in dict.fromkeys(e.key for e in result.entries):
         entries = [e for e in result.entries if e.key == key]
         best = best_peer(entries)

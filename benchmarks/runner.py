@@ -35,7 +35,8 @@ class Process:
     """One peer's process."""
 
     def __init__(self, peer: str, threads: int) -> None:
-        self.messages = tempfile.TemporaryFile("w+")  # a file and not a pipe: a full pipe would stop the process
+        # a file and not a pipe: a full pipe would stop the process
+        self.messages = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.pipe = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", peer, str(threads)],
             cwd=Path(__file__).resolve().parent.parent,
@@ -149,7 +150,7 @@ def wrong(seen: list[float], expected: list[float]) -> str:
 def run(
     workloads: list[MLP], peers: list[str], rounds: int, seconds: float, threads: int, say=lambda text: None
 ) -> Result:
-    """Measures every case on every peer, one after the other within each round, starting with another peer each time."""
+    """Measures every case on every peer, in turns within each round, starting with another peer each time."""
     disturbance = Disturbance()
     processes = {peer: Process(peer, threads) for peer in [*peers, "peak"]}
     entries, versions, peak = [], {}, []

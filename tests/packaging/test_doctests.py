@@ -14,6 +14,7 @@ DOCUMENTED = [name for name, path in sources().items() if ">>> " in path.read_te
 
 @pytest.mark.parametrize("module", DOCUMENTED)
 def test_doctest(module: str):
-    result = doctest.testmod(importlib.import_module(module), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    result = doctest.testmod(importlib.import_module(module), optionflags=flags)
     assert result.failed == 0
     assert result.attempted > 0, "the module has examples, but doctest found none"
