@@ -44,6 +44,7 @@ def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False)
                 image[node] = images if isinstance(node.type, tuple) or hasattr(node.type, "items") else images[0]
             elif node.op.kind == "tuple" and isinstance(image[node.inputs[0]], tuple):
                 image[node] = image[node.inputs[0]][node.attrs["index"]]  # type: ignore[index]
+                prov.add(done(node), prov.of(node).locs, prov.of(node).scopes)
             else:
                 ins = tuple(done(i) for i in node.inputs)
                 with prov.inherit(node):
@@ -57,13 +58,17 @@ def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False)
 
 def _body(node: Node, prov: Provenance) -> list[Node]:
     """The decomposition of a composite; its nodes come from the composite's lines, with its name as innermost scope."""
+    origin = prov.of(node)
+    scopes = {f"{s}/{node.op.name}" if s else node.op.name for s in (origin.scopes or {""})}
     if node._decomposed is None:
-        origin = prov.of(node)
-        scopes = {f"{s}/{node.op.name}" if s else node.op.name for s in (origin.scopes or {""})}
         with prov.recording(origin.locs, scopes):
             assert node.op.decompose is not None
             out = node.op.decompose(*node.inputs, **node.attrs)
         node._decomposed = list(out) if isinstance(out, (tuple, list)) else [out]
+    else:  # made for another graph, which recorded it in its own table
+        for n in toposort(node._decomposed, set(node.inputs)):
+            if n not in node.inputs:
+                prov.add(n, origin.locs, scopes)
     return node._decomposed
 
 
