@@ -1,8 +1,8 @@
 """The kernel cache: readable source text and its object code, named by content, shared by processes.
 
-A key is the SHA-256 of the text, the sources of this package, the processor and the tool versions. Beside ``k_<hash>.py``
-lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged, truncated or made
-for something else is rebuilt, never loaded. Files appear by atomic rename, so processes may race.
+A key is the SHA-256 of the text, the sources of this package, the processor and the tool versions. Beside
+``k_<hash>.py`` lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged,
+truncated or made for something else is rebuilt, never loaded. Files appear by atomic rename, so processes may race.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import sys
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -28,7 +30,13 @@ __all__ = ["Kernel", "KernelCache", "default_cache"]
 
 PARALLEL_FROM = 4
 """Missing kernels from which on worker processes pay for their start."""
+CODE_SETTINGS = frozenset(
+    f"NUMBA_{name}"
+    for name in ("OPT", "CPU_NAME", "CPU_FEATURES", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO", "BOUNDSCHECK")
+)
+"""Numba's own variables that change the code of a kernel: part of the key."""
 Progress = Callable[[int, int, str], None]
+"""Called with kernels done, kernels to build, and the file of the next or last one."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ def environment_key() -> str:
     h = hashlib.sha256()
     root = Path(__file__).parent
     for file in sorted(root.rglob("*.py")):
-        h.update(file.name.encode())
+        h.update(str(file.relative_to(root)).encode())
         h.update(file.read_bytes())
-    h.update(repr((host_cpu(), sys.version_info[:2], version("numba"), version("llvmlite"))).encode())
+    settings = sorted((k, v) for k, v in os.environ.items() if k in CODE_SETTINGS)
+    h.update(repr((host_cpu(), sys.version_info[:2], version("numba"), version("llvmlite"), settings)).encode())
     return h.hexdigest()
 
 
@@ -60,9 +69,10 @@ class KernelCache:
     """A folder of kernels and the table of those that this process has loaded."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        self.folder = _writable(Path(folder or os.environ.get("GRAPHC_CACHE") or Path.home() / ".cache" / "graphc"))
+        self.folder = _writable(Path(folder or os.environ.get("GRAPHC_CACHE") or os.path.expanduser("~/.cache/graphc")))
         self.loaded: dict[str, Kernel] = {}
         self.lock = threading.RLock()
+        _caches.add(self)
         self.hits = 0
         self.misses = 0
 
@@ -101,15 +111,23 @@ class KernelCache:
         for key, text in missing.items():
             _write(self.path(key), text.encode())
         left = list(missing)
-        if len(left) >= PARALLEL_FROM and (os.cpu_count() or 1) > 1:
-            _compile_in_workers([(k, self.path(k)) for k in left])
-        for done, key in enumerate(left):
-            if progress is not None:
-                progress(done, len(left), self.path(key).name)
-            if not self._load(key):  # not built by a worker, or a worker failed: build here, where errors can be shown
-                build_entry(key, missing[key], self.path(key))
+        workers = _start_workers([(k, self.path(k)) for k in left]) if len(left) >= PARALLEL_FROM else []
+        try:
+            for done, key in enumerate(left):  # workers begin at the other end; what one leaves undone is built here
+                if progress is not None:
+                    progress(done, len(left), self.path(key).name)
                 if not self._load(key):
-                    raise KernelCompileError("a compiled kernel could not be loaded", where=f"text  {self.path(key)}")
+                    build_entry(key, missing[key], self.path(key))
+                    if not self._load(key):
+                        raise KernelCompileError(
+                            "a compiled kernel could not be loaded", where=f"text  {self.path(key)}"
+                        )
+            if progress is not None:
+                progress(len(left), len(left), self.path(left[-1]).name)
+        finally:
+            for p in workers:
+                p.kill()
+                p.wait()
 
 
 def build_entry(key: str, text: str, path: Path) -> None:
@@ -125,7 +143,11 @@ def read_entry(path: Path, key: str) -> ObjectCode | None:
         raw = path.read_bytes()
         head, _, data = raw.partition(b"\n")
         info = json.loads(head)
-        if info["key"] == key and info["sha256"] == hashlib.sha256(data).hexdigest() and isinstance(info["symbol"], str):
+        if (
+            info["key"] == key
+            and info["sha256"] == hashlib.sha256(data).hexdigest()
+            and isinstance(info["symbol"], str)
+        ):
             return ObjectCode(data, info["symbol"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -150,38 +172,46 @@ def _writable(folder: Path) -> Path:
             return folder
     except OSError as e:
         other = Path(tempfile.mkdtemp(prefix="graphc-"))
-        warnings.warn(f"the kernel cache {folder} is not writable ({e.strerror}); using {other} for this process", stacklevel=3)
+        warnings.warn(
+            f"the kernel cache {folder} is not writable ({e.strerror}); using {other} for this process", stacklevel=3
+        )
         return other
 
 
-def _compile_in_workers(jobs: list[tuple[str, Path]]) -> None:
-    """Fills the folder from worker processes; whatever they leave undone is compiled by the caller."""
+def _start_workers(jobs: list[tuple[str, Path]]) -> list[subprocess.Popen[str]]:
+    """Processes that fill the folder from the end of the list, while the caller works from its beginning."""
     from .pool import default_threads
 
-    count = min(default_threads(), len(jobs))
-    if count < 2:
-        return
+    count = min(default_threads(), len(jobs) // 2)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-m", f"{__package__}.compile_worker"]
     workers = []
-    for w in range(1, count):  # this process is worker 0
-        lines = "\n".join(f"{k} {p}" for k, p in jobs[w::count])
+    for k in range(1, count):
+        lines = "".join(f"{key} {path}\n" for key, path in jobs[::-1][k - 1 :: count - 1])
         try:
-            p = subprocess.Popen([sys.executable, "-m", f"{__package__}.compile_worker"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
-        except OSError:
-            continue
-        assert p.stdin is not None
-        p.stdin.write(lines)
-        p.stdin.close()
+            p = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
+        except OSError:  # no more processes, or no interpreter to start: the caller compiles alone
+            break
         workers.append(p)
-    try:
-        for key, path in jobs[0::count]:
-            build_entry(key, path.read_text(), path)
-    finally:
-        for p in workers:
-            p.wait()
+        with suppress(OSError):  # a worker that died at once closes the pipe
+            assert p.stdin is not None
+            p.stdin.write(lines)
+            p.stdin.close()
+    return workers
 
 
 @cache
 def default_cache() -> KernelCache:
     """The cache of this process: GRAPHC_CACHE, or ~/.cache/graphc."""
     return KernelCache()
+
+
+def _after_fork() -> None:
+    """Another thread may have been compiling when the process was copied."""
+    for c in _caches:
+        c.lock = threading.RLock()
+
+
+_caches: weakref.WeakSet[KernelCache] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,7 +1,7 @@
 """Kernel text to object code, through Numba's compiler without its wrappers.
 
-The compiled function keeps Numba's own calling convention (``i32 f(ret*, excinfo**, tid, nthreads, args, trip)``), which
-the driver calls directly: no Python wrapper and no C wrapper is generated.
+The compiled function keeps Numba's own calling convention (``i32 f(ret*, excinfo**, tid, nthreads, args, trip)``),
+which the driver calls directly: no Python wrapper and no C wrapper is generated.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.errors import CompileError
+
+from .symbols import foreign_symbols
 
 __all__ = ["KernelCompileError", "ObjectCode", "compile_function", "compile_text"]
 
@@ -29,7 +31,7 @@ class ObjectCode:
 
 
 def compile_text(text: str, entry: str, path: str) -> ObjectCode:
-    """The object of a kernel text that defines ``kernel``; ``entry`` becomes part of its symbol, ``path`` names it in errors."""
+    """The object of a text that defines ``kernel``; ``entry`` goes into its symbol, ``path`` names it in errors."""
     from numba import types
 
     namespace: dict[str, Any] = {"__name__": entry, "__file__": path}
@@ -39,7 +41,11 @@ def compile_text(text: str, entry: str, path: str) -> ObjectCode:
         fn.__name__ = fn.__qualname__ = entry
         linecache.cache[path] = (len(text), None, text.splitlines(True), path)
         i64 = types.int64
-        return compile_function(fn, (i64, i64, types.CPointer(i64), i64))
+        code = compile_function(fn, (i64, i64, types.CPointer(i64), i64))
+        foreign = foreign_symbols(code.data)
+        if foreign:
+            raise TypeError(f"it needs {', '.join(foreign)}, which only a process with Numba offers")
+        return code
     except Exception as e:
         raise KernelCompileError(f"a kernel does not compile: {type(e).__name__}: {e}", where=f"text  {path}") from e
 

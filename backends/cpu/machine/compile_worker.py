@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .cache import build_entry, key_of
+from .cache import build_entry, key_of, read_entry
 
 
 def main() -> None:
@@ -13,7 +13,7 @@ def main() -> None:
         key, _, name = line.partition(" ")
         path = Path(name)
         text = path.read_text()
-        if key_of(text) == key:
+        if key_of(text) == key and read_entry(path.with_suffix(".o"), key) is None:
             build_entry(key, text, path)
 
 

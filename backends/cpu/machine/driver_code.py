@@ -1,19 +1,32 @@
 """The compiled driver: walks a launch list on every thread and lets worker threads wait for the next.
 
-This file is itself a kernel text: :mod:`pool` compiles it through the kernel cache, once with ``kernel = start`` and once
-with ``kernel = work`` appended, so both have the kernels' calling convention and a warm start needs no Numba.
+This file is itself a kernel text: :mod:`pool` compiles it through the kernel cache, once with ``kernel = start`` and
+once with ``kernel = work`` appended, so both have the kernels' calling convention and a warm start needs no Numba.
 """
 
 from numba import njit
 
-from graphc.backends.cpu.machine.sync import call_kernel, current_cpu, fetch_add, finite_f32, finite_f64, get, load, pause, put, store, words, yield_cpu
+from graphc.backends.cpu.machine.sync import (
+    call_kernel,
+    current_cpu,
+    fetch_add,
+    finite_f32,
+    finite_f64,
+    get,
+    load,
+    pause,
+    put,
+    store,
+    words,
+    yield_cpu,
+)
 
 # rows of a program: [op, a, b, c, 0, 0, 0, 0]
 CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
 # words of the pool's control block, each on its own cache line
-GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, SEEN = 0, 8, 16, 24, 32, 40, 48, 56
+GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, CALLING, SEEN = 0, 8, 16, 24, 32, 40, 48, 56, 64
 # words of a program's descriptor
-ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH = 0, 1, 2, 3, 4, 5, 6
+ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH, FAILED = 0, 1, 2, 3, 4, 5, 6, 7
 
 
 @njit(error_model="numpy")
@@ -44,7 +57,8 @@ def run_list(tid, nthreads, c, d):
     while i < count:
         op = get(rows, 8 * i)
         if op == CALL:
-            call_kernel(get(rows, 8 * i + 1), tid, nthreads, words(get(rows, 8 * i + 2)), trip)
+            if call_kernel(get(rows, 8 * i + 1), tid, nthreads, words(get(rows, 8 * i + 2)), trip) != 0:
+                store(d, FAILED, i + 1)  # the others may wait at a barrier: carry on, and say so at the end
         elif op == BARRIER:
             if nthreads > 1:
                 meet(c, nthreads)
@@ -67,23 +81,33 @@ def run_list(tid, nthreads, c, d):
             else:
                 depth -= 1
                 trip = get(stack, 4 * depth + 2)
-        elif (op == CHECK_F32 and finite_f32(get(words(get(rows, 8 * i + 1)), 0)) == 0) or (
-            op == CHECK_F64 and finite_f64(get(words(get(rows, 8 * i + 1)), 0)) == 0
-        ):
-            if tid == 0:
-                put(d, STATUS, i + 1)
-            i = count
+        elif op in (CHECK_F32, CHECK_F64):
+            where = get(words(get(rows, 8 * i + 1)), 0)
+            good = finite_f32(where) if op == CHECK_F32 else finite_f64(where)
+            if nthreads > 1:
+                meet(c, nthreads)  # nobody may write the value again before all have seen it, or they would part ways
+            if good == 0:
+                if tid == 0:
+                    put(d, STATUS, i + 1)
+                i = count
         i += 1
 
 
 def start(tid, nthreads, c, descriptor):
     """Thread 0: fills in the user's addresses, runs its share, waits until all are done."""
     d = words(descriptor)
+    if (
+        nthreads > 1
+    ):  # posted here and not from Python, so that no interrupt comes between the call and this thread's part
+        store(c, DESCRIPTOR, descriptor)
+        store(c, DONE, 0)
+        store(c, GO, load(c, GO) + 1)
     patches = words(get(d, PATCHES))
     io = words(get(d, IO))
     for k in range(get(d, NPATCHES)):
         put(words(get(patches, 3 * k)), 0, get(io, get(patches, 3 * k + 1)) + get(patches, 3 * k + 2))
     put(d, STATUS, 0)
+    put(d, FAILED, 0)
     if nthreads > 1:
         store(c, CPU, current_cpu())
         meet(c, nthreads)
@@ -95,10 +119,12 @@ def start(tid, nthreads, c, descriptor):
             n += 1
             if n > 1000:
                 yield_cpu()
+    if get(d, FAILED) != 0:
+        put(d, STATUS, -get(d, FAILED))
 
 
 def work(tid, nthreads, c, patience):
-    """A worker: runs whenever the run number changes; comes back when nothing came for ``patience`` rounds, or to stop."""
+    """A worker: runs when the run number changes; comes back when nothing came for ``patience`` rounds, or to stop."""
     n = 0
     while n <= patience and load(c, STOP) == 0:
         now = load(c, GO)

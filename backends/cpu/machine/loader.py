@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["host_cpu", "load_object"]
 
 _lock = threading.Lock()
 _engine: Any = None
+_mapped: dict[tuple[str, bytes], int] = {}
 
 
 def _get_engine() -> Any:
@@ -17,24 +21,35 @@ def _get_engine() -> Any:
         import llvmlite.binding as llvm
 
         for start in (llvm.initialize_native_target, llvm.initialize_native_asmprinter):
-            try:
+            with suppress(RuntimeError):  # newer llvmlite does this by itself and says so
                 start()
-            except RuntimeError:  # newer llvmlite does this by itself and says so
-                pass
         machine = llvm.Target.from_default_triple().create_target_machine()
         _engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     return _engine
 
 
 def load_object(data: bytes, symbol: str) -> int:
-    """Maps an object file into the process and gives the address of a symbol (0 if it is not there)."""
+    """Maps an object file into the process, once, and gives the address of a symbol (0 if it is not there)."""
     import llvmlite.binding as llvm
 
+    key = (symbol, hashlib.sha256(data).digest())
     with _lock:
-        engine = _get_engine()
-        engine.add_object_file(llvm.ObjectFileRef.from_data(data))
-        engine.finalize_object()
-        return int(engine.get_function_address(symbol))
+        if key not in _mapped:
+            engine = _get_engine()
+            engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+            engine.finalize_object()
+            _mapped[key] = int(engine.get_function_address(symbol))
+        return _mapped[key]
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock when the process was copied."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def host_cpu() -> tuple[str, str]:

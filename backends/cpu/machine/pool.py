@@ -10,8 +10,11 @@ import atexit
 import ctypes
 import os
 import threading
-from functools import cache
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +24,8 @@ from .cache import default_cache
 __all__ = ["LaunchList", "Pool", "default_threads", "get_pool"]
 
 PATIENCE = 3000
-_SIGNATURE = (ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+MAX_DEPTH = 16
+"""Nested loops that a thread's scratch (64 words, 4 a loop) has room for."""
 
 
 @cache
@@ -33,7 +37,7 @@ def default_threads() -> int:
     if asked:
         if not asked.isdigit() or int(asked) < 1:
             raise ValueError(f"GRAPHC_THREADS must be a positive number, not {asked!r}")
-        count = int(asked)
+        count = min(count, int(asked))
     return max(count, 1)
 
 
@@ -80,8 +84,12 @@ class LaunchList:
         self.keep.append(trips)
         self._open.append(len(self.rows))
         self.rows.append([w.LOOP, trips.ctypes.data, 0])
+        if len(self._open) > MAX_DEPTH:
+            raise ValueError(f"loops of a program nest deeper than {MAX_DEPTH}")
 
     def end_loop(self) -> None:
+        if not self._open:
+            raise ValueError("end_loop without a loop")
         self.rows[self._open.pop()][2] = len(self.rows)
         self.rows.append([w.ENDLOOP])
 
@@ -91,7 +99,9 @@ class LaunchList:
         self.rows.append([w.CHECK_F32 if itemsize == 4 else w.CHECK_F64, where.ctypes.data])
 
     def finish(self, patches: list[tuple[int, int, int]], io_count: int, nthreads: int) -> None:
-        """``patches``: (address of a word, io number, byte offset): the word becomes io address + offset before each run."""
+        """``patches``: (address of a word, io number, byte offset); before each run the word becomes io + offset."""
+        if self._open:
+            raise ValueError("a loop of the program has no end")
         self.nthreads = nthreads
         self.table = np.zeros((max(len(self.rows), 1), 8), np.int64)
         for i, row in enumerate(self.rows):
@@ -101,10 +111,18 @@ class LaunchList:
         self.scratch = np.zeros(64 * nthreads, np.int64)
         self.descriptor = np.zeros(8, np.int64)
         self.descriptor[:7] = (
-            self.table.ctypes.data, len(self.rows), self.patch_table.ctypes.data, len(patches), ctypes.addressof(self.io), 0, self.scratch.ctypes.data,
-        )  # fmt: skip
+            self.table.ctypes.data,
+            len(self.rows),
+            self.patch_table.ctypes.data,
+            len(patches),
+            ctypes.addressof(self.io),
+            0,
+            self.scratch.ctypes.data,
+        )
         self.address = self.descriptor.ctypes.data
+        self.word = ctypes.c_int64(self.address)
         self._status = (ctypes.c_int64 * 8).from_address(self.address)
+        self._calls: dict[bool, Callable[[], int]] = {}
 
     @property
     def barriers(self) -> int:
@@ -113,21 +131,31 @@ class LaunchList:
     def run(self, *, short: bool = False) -> int:
         """Runs the program; 0, or 1 + the row of the check that ended it. ``short`` keeps the GIL (one thread only)."""
         if self.nthreads == 1:
-            _single(short)(None, None, 0, 1, None, self.address)
+            call = self._calls.get(short)
+            if call is None:
+                kind = ctypes.PYFUNCTYPE if short else ctypes.CFUNCTYPE
+                call = self._calls[short] = partial(
+                    kind(ctypes.c_int32)(_entries()[0]), *_leading(0, 1, _NOWHERE), self.word
+                )
+            call()
         else:
             get_pool(self.nthreads).run(self)
-        return self._status[w.STATUS]
+        status = self._status[_STATUS]
+        if status < 0:
+            raise RuntimeError(f"the kernel of row {-status - 1} of the launch list raised an exception")
+        return status
 
 
+_STATUS = w.STATUS
 _nothing = (ctypes.c_int64 * 4)()
+_NOWHERE = ctypes.addressof(_nothing)
+"""Where calls leave a result and an exception that nobody reads."""
 
 
-@cache
-def _single(short: bool):  # type: ignore[no-untyped-def]
-    kind = ctypes.PYFUNCTYPE if short else ctypes.CFUNCTYPE
-    call = kind(*_SIGNATURE)(_entries()[0])
-    scratch = ctypes.addressof(_nothing)
-    return lambda a, b, tid, n, c, d: call(scratch, scratch, tid, n, scratch, d)
+def _leading(tid: int, nthreads: int, control: int) -> tuple[Any, ...]:
+    """All but the last argument of a driver entry, converted once: ctypes would take 0.3 us for it at every call."""
+    nowhere = ctypes.c_void_p(_NOWHERE)
+    return (nowhere, nowhere, ctypes.c_int64(tid), ctypes.c_int64(nthreads), ctypes.c_void_p(control))
 
 
 class Pool:
@@ -136,19 +164,21 @@ class Pool:
     def __init__(self, n: int):
         self.n = n
         start, work = _entries()
-        self._start = ctypes.CFUNCTYPE(*_SIGNATURE)(start)
-        self._work = ctypes.CFUNCTYPE(*_SIGNATURE)(work)
+        self._work = ctypes.CFUNCTYPE(ctypes.c_int32)(work)
         words = w.SEEN + 8 * (n + 1)
         self._memory = np.zeros(words + 8, np.int64)
         skip = (-self._memory.ctypes.data % 64) // 8
         self.control = (ctypes.c_int64 * words).from_address(self._memory.ctypes.data + 8 * skip)
         self._control_address = ctypes.addressof(self.control)
         self.lock = threading.Lock()
-        self._scratch = (ctypes.c_int64 * 4)()
-        self._scratch_address = ctypes.addressof(self._scratch)
+        self._start = partial(ctypes.CFUNCTYPE(ctypes.c_int32)(start), *_leading(0, n, self._control_address))
         self.parked = [False] * n
-        self.wake = [threading.Semaphore(0) for _ in range(n)]
-        self.threads = [threading.Thread(target=self._live, args=(t,), daemon=True, name=f"graphc-{t}") for t in range(1, n)]
+        self.wake = [threading.Lock() for _ in range(n)]  # a plain lock wakes faster than a semaphore
+        for lock in self.wake:
+            lock.acquire()
+        self.threads = [
+            threading.Thread(target=self._live, args=(t,), daemon=True, name=f"graphc-{t}") for t in range(1, n)
+        ]
         for t in self.threads:
             t.start()
         self.cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -158,26 +188,27 @@ class Pool:
                 self._bind(tid, self.cpus[tid])
 
     def _live(self, tid: int) -> None:
-        scratch = (ctypes.c_int64 * 4)()
         c = self.control
+        work = partial(self._work, *_leading(tid, self.n, self._control_address), ctypes.c_int64(PATIENCE))
         while not c[w.STOP]:
-            self._work(ctypes.addressof(scratch), ctypes.addressof(scratch), tid, self.n, self._control_address, PATIENCE)
-            # between this line and the look at GO the interpreter lock orders us with run(): no wake-up is lost
+            work()
+            # between this line and the look at CALLING the interpreter lock orders us with run(): no wake-up is lost
             self.parked[tid] = True
-            if c[w.GO] == c[w.SEEN + 8 * tid] and not c[w.STOP]:
+            if c[w.GO] == c[w.SEEN + 8 * tid] and not c[w.STOP] and not c[w.CALLING]:
                 self.wake[tid].acquire()
             self.parked[tid] = False
 
     def run(self, program: LaunchList) -> None:
         with self.lock:
             c = self.control
-            c[w.DESCRIPTOR] = program.address
-            c[w.DONE] = 0
-            c[w.GO] += 1
-            for tid in range(1, self.n):
-                if self.parked[tid]:
-                    self.wake[tid].release()
-            self._start(self._scratch_address, self._scratch_address, 0, self.n, self._control_address, program.address)
+            try:
+                c[w.CALLING] = 1  # from here on nobody parks; an interrupt before the start leaves no run half begun
+                for tid in range(1, self.n):
+                    if self.parked[tid] and self.wake[tid].locked():
+                        self.wake[tid].release()
+                self._start(program.word)
+            finally:
+                c[w.CALLING] = 0
             if c[w.CPU] in self.taken and len(self.cpus) >= self.n:
                 self._move_away(c[w.CPU])
 
@@ -201,8 +232,9 @@ class Pool:
     def stop(self) -> None:
         """Ends the threads."""
         self.control[w.STOP] = 1
-        for s in self.wake:
-            s.release()
+        for lock in self.wake:
+            with suppress(RuntimeError):  # not locked: its thread is up
+                lock.release()
 
 
 _pools: dict[int, Pool] = {}
@@ -224,6 +256,10 @@ def get_pool(n: int) -> Pool:
 def _stop_all() -> None:
     for p in list(_pools.values()):
         p.stop()
+    for p in list(_pools.values()):
+        for t in p.threads:
+            t.join(1.0)
+    _pools.clear()  # whoever still runs a program gets a new pool or an error, not a wait for threads that have ended
 
 
 def _after_fork() -> None:

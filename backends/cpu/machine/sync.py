@@ -9,7 +9,20 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["call_kernel", "current_cpu", "fetch_add", "finite_f32", "finite_f64", "get", "load", "pause", "put", "store", "words", "yield_cpu"]
+__all__ = [
+    "call_kernel",
+    "current_cpu",
+    "fetch_add",
+    "finite_f32",
+    "finite_f64",
+    "get",
+    "load",
+    "pause",
+    "put",
+    "store",
+    "words",
+    "yield_cpu",
+]
 
 I32, I64, I8P = ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 i64 = types.int64
@@ -125,10 +138,9 @@ def call_kernel(typingctx, fn, tid, nthreads, args, trip):  # type: ignore[no-un
         ft = ir.FunctionType(I32, [I8P.as_pointer(), I8P.as_pointer(), I64, I64, I64.as_pointer(), I64])
         with b.goto_entry_block():
             result, error = b.alloca(I8P), b.alloca(I8P)
-        b.call(b.inttoptr(a[0], ft.as_pointer()), [result, error, a[1], a[2], a[3], a[4]])
-        return context.get_dummy_value()
+        return b.sext(b.call(b.inttoptr(a[0], ft.as_pointer()), [result, error, a[1], a[2], a[3], a[4]]), I64)
 
-    return types.void(i64, i64, i64, block, i64), cg
+    return i64(i64, i64, i64, block, i64), cg
 
 
 def _finite(el: Any, bits: Any, exponent: int) -> Any:
