@@ -1,0 +1,213 @@
+"""What others say an operator computes: functions of NumPy arrays, none of them written by us.
+
+JAX and SciPy stand in for every operator; :data:`TORCH` adds PyTorch, whose semantics the composites promise, where it is
+installed. :data:`EXEMPT` lists what has no such counterpart, and which test stands in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jax import lax
+
+EXEMPT = {
+    "const": "a value",
+    "dim": "a size",
+    "input": "no meaning of its own",
+    "item": "takes a result out",
+    "relayout": "the identity",
+    "random_bits": "published test vectors: test_random.py",
+    "dropout": "its own random numbers: test_random.py",
+    "accuracy": "scikit-learn: test_losses.py",
+}
+
+
+def in_double(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a JAX function with 64-bit types, whatever the process has set."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with jax.enable_x64(True):
+            out = fn(*args, **kwargs)
+            return tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else np.asarray(out)
+
+    return run
+
+
+def _slice(x, starts, sizes, steps=None):
+    steps = steps or (1,) * x.ndim
+    return jnp.asarray(x)[jnp.ix_(*(np.arange(n) * s + a for a, n, s in zip(starts, sizes, steps, strict=True)))]
+
+
+def _pad(x, low, high, inner=None, value=0.0):
+    return lax.pad(jnp.asarray(x), jnp.asarray(value, x.dtype), list(zip(low, high, inner or (0,) * x.ndim, strict=True)))
+
+
+def _scatter_add(x, indices, updates):
+    return jnp.asarray(x).at[jnp.asarray(indices)].add(updates)
+
+
+def _pads(padding, rank):
+    each = (padding,) * rank if isinstance(padding, int) else padding or (0,) * rank
+    return [(p, p) if isinstance(p, int) else p for p in each]
+
+
+def _tuple(value, rank):
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+def _reduce_window(x, combine, window, strides=None, padding=None, dilation=None):
+    one = (1,) * x.ndim
+    start, fold = (0.0, lax.add) if combine == "add" else (-np.inf, lax.max)
+    return lax.reduce_window(jnp.asarray(x), start, fold, window, strides or one, _pads(padding, x.ndim), window_dilation=dilation or one)
+
+
+def _conv(x, w, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
+    n = x.ndim - 2
+    return lax.conv_general_dilated(
+        jnp.asarray(x), jnp.asarray(w), _tuple(stride, n), _pads(padding, n), _tuple(input_dilation, n), _tuple(dilation, n),
+        dimension_numbers=("NCHWD"[: n + 2], "OIHWD"[: n + 2], "NCHWD"[: n + 2]), feature_group_count=groups,
+    )  # fmt: skip
+
+
+def _dot(a, b, contract, batch=((), ())):
+    return lax.dot_general(jnp.asarray(a), jnp.asarray(b), (contract, batch))
+
+
+def _two(value):
+    return (value, value) if isinstance(value, int) else value
+
+
+def _pool(x, kernel, stride=None, padding=0, dilation=1, combine="max"):
+    k, p = _two(kernel), _two(padding)
+    return _reduce_window(x, combine, (1, 1, *k), (1, 1, *_two(stride or kernel)), (0, 0, *p), (1, 1, *_two(dilation)))
+
+
+def _avg_pool(x, kernel, stride=None, padding=0, count_include_pad=True):
+    total = _pool(x, kernel, stride, padding, 1, "add")
+    return total / (np.prod(_two(kernel)) if count_include_pad else _pool(np.ones_like(x), kernel, stride, padding, 1, "add"))
+
+
+def _linear(x, w, b=None):
+    return jnp.matmul(x, w.T) + (0 if b is None else b)
+
+
+def _layer_norm(x, w=None, b=None, eps=1e-5, axes=None):
+    k = w.ndim if w is not None else b.ndim if b is not None else axes or 1
+    y = jax.nn.standardize(jnp.asarray(x), axis=tuple(range(x.ndim - k, x.ndim)), epsilon=eps)
+    return y * (1 if w is None else w) + (0 if b is None else b)
+
+
+def _attention(q, k, v, mask=None, causal=False, scale=None):
+    lead = q.shape[:-2]
+    q4, k4, v4 = (jnp.asarray(t).reshape(-1, 1, *t.shape[-2:]).swapaxes(1, 2) for t in (q, k, v))  # (batch, length, heads, features)
+    extra = {"mask": jnp.asarray(mask)} if mask is not None and mask.dtype == bool else {} if mask is None else {"bias": jnp.asarray(mask)}
+    extra = {n: jnp.broadcast_to(m, (q4.shape[0], 1, q.shape[-2], k.shape[-2])) for n, m in extra.items()}
+    if v.shape[-1] != k.shape[-1]:  # JAX wants equal feature sizes: columns of v are independent
+        columns = [jax.nn.dot_product_attention(q4, k4, jnp.repeat(v4[..., i : i + 1], k.shape[-1], -1), is_causal=causal, scale=scale, **extra)[..., :1] for i in range(v.shape[-1])]
+        out = jnp.concatenate(columns, -1)
+    else:
+        out = jax.nn.dot_product_attention(q4, k4, v4, is_causal=causal, scale=scale, **extra)
+    return out.swapaxes(1, 2).reshape(*lead, q.shape[-2], v.shape[-1])
+
+
+def _mean(rows, reduction):
+    return rows.mean() if reduction == "mean" else rows.sum() if reduction == "sum" else rows
+
+
+def _cross_entropy(x, y, reduction="mean"):
+    axis = 0 if x.ndim == 1 else 1
+    logp = scipy.special.log_softmax(x, axis)
+    if np.asarray(y).dtype.kind == "f":
+        return _mean(-(y * logp).sum(axis), reduction)
+    return _mean(-np.take_along_axis(logp, np.expand_dims(y, axis), axis).squeeze(axis), reduction)
+
+
+def _jax_step(optimizer, step, grad, state):
+    """One step of an optimiser of JAX's library from given moments, for one parameter."""
+    init, update, _ = optimizer
+    packed = init(state[0])._replace(packed_state=(state,))
+    return update(step, grad, packed).packed_state[0]
+
+
+def _sgd(p, g, m, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
+    from jax.example_libraries import optimizers
+
+    g = g + weight_decay * p
+    if not momentum:
+        return (*_jax_step(optimizers.sgd(lr), 0, g, (p,)), m)
+    return tuple(_jax_step((optimizers.nesterov if nesterov else optimizers.momentum)(lr, momentum), 0, g, (p, m)))
+
+
+def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
+    from jax.example_libraries import optimizers
+
+    g, p = (g, p - lr * weight_decay * p) if decoupled else (g + weight_decay * p, p)
+    return tuple(_jax_step(optimizers.adam(lr, beta1, beta2, eps), int(step) - 1, g, (p, m, v)))
+
+
+def _scan(fn, init, xs, length=None, reverse=False):
+    """The sample bodies again, as JAX sees them."""
+    if xs is None:
+        return lax.scan(lambda c, _: (c * c * 0.5, None), jnp.asarray(init), None, length)[0]
+    if np.ndim(xs) == 2 and init.shape != xs.shape[1:]:
+        return lax.scan(lambda c, x: (c, x * 2.0), jnp.asarray(init), jnp.asarray(xs))
+
+    def cell(c, x):
+        h = jnp.tanh(c * 0.5 + x)
+        return h, h * c
+
+    return lax.scan(cell, jnp.asarray(init), jnp.asarray(xs), reverse=reverse)
+
+
+JAX: dict[str, Callable[..., Any]] = {
+    "absolute": jnp.abs, "add": jnp.add, "argmax": jnp.argmax, "avg_pool2d": _avg_pool, "broadcast_to": jnp.broadcast_to, "cast": lambda x, dtype: jnp.asarray(x).astype(dtype),
+    "concat": lambda xs, axis: jnp.concatenate(xs, axis), "conv": _conv, "cross_entropy": _cross_entropy, "div": jnp.divide, "dot_general": _dot,
+    "embedding": lambda i, w: jnp.take(w, i, 0), "eq": jnp.equal, "erf": jax.scipy.special.erf, "exp": jnp.exp,
+    "gelu": lambda x, approximate="none": jax.nn.gelu(x, approximate=approximate == "tanh"), "iota": lambda shape, axis, dtype="int32": lax.broadcasted_iota(dtype, shape, axis),
+    "layer_norm": _layer_norm, "le": jnp.less_equal, "linear": _linear, "log": jnp.log, "log_softmax": scipy.special.log_softmax, "logical_and": jnp.logical_and,
+    "logical_not": jnp.logical_not, "logical_or": jnp.logical_or, "logsumexp": scipy.special.logsumexp, "lt": jnp.less, "max": jnp.max, "max_pool2d": _pool,
+    "maximum": jnp.maximum, "minimum": jnp.minimum, "mse_loss": lambda x, y, reduction="mean": _mean(np.square(x - y), reduction), "mul": jnp.multiply, "ne": jnp.not_equal,
+    "neg": jnp.negative, "pad": _pad, "pow": jnp.power, "reduce_window": _reduce_window, "relu": jax.nn.relu, "reshape": jnp.reshape, "scan": _scan,
+    "scaled_dot_product_attention": _attention, "scatter_add": _scatter_add, "shift_right": jnp.right_shift, "sigmoid": scipy.special.expit, "silu": jax.nn.silu, "slice": _slice,
+    "softmax": scipy.special.softmax, "sqrt": jnp.sqrt, "stop_gradient": lax.stop_gradient, "sub": jnp.subtract, "sum": jnp.sum,
+    "take": lambda x, i, axis=0: jnp.take(x, i, axis), "tanh": jnp.tanh, "transpose": jnp.transpose, "where": jnp.where, "sgd_update": _sgd, "adam_update": _adam,
+}  # fmt: skip
+
+
+def _torch_table() -> dict[str, Callable[..., Any]]:
+    try:
+        import torch
+        import torch.nn.functional as F
+    except ImportError:
+        return {}
+
+    def on_arrays(fn: Callable[..., Any]) -> Callable[..., Any]:
+        """``fn`` of tensors as a function of arrays; integer arrays become torch's index type."""
+
+        def lift(a: Any) -> Any:
+            if isinstance(a, (np.ndarray, np.generic)):
+                t = torch.from_numpy(np.array(a))
+                return t.long() if t.dtype == torch.int32 else t
+            return a
+
+        return lambda *args, **kwargs: fn(*map(lift, args), **kwargs).numpy()
+
+    def norm(x, w=None, b=None, eps=1e-5, axes=1):
+        k = w.ndim if w is not None else b.ndim if b is not None else axes
+        return F.layer_norm(x, x.shape[x.ndim - k :], w, b, eps)
+
+    table = {
+        "relu": F.relu, "sigmoid": torch.sigmoid, "silu": F.silu, "gelu": F.gelu, "softmax": lambda x, axis: F.softmax(x, axis),
+        "log_softmax": lambda x, axis: F.log_softmax(x, axis), "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": F.linear, "layer_norm": norm,
+        "embedding": F.embedding, "mse_loss": F.mse_loss, "cross_entropy": F.cross_entropy, "max_pool2d": F.max_pool2d, "avg_pool2d": F.avg_pool2d,
+        "scaled_dot_product_attention": lambda q, k, v, mask=None, causal=False, scale=None: F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale),
+    }  # fmt: skip
+    return {name: on_arrays(fn) for name, fn in table.items()}
+
+
+TORCH = _torch_table()
