@@ -149,9 +149,12 @@ class _Emulation:
                     trip, i = trip + 1, stack[-1][0]
                 else:
                     trip = stack.pop()[2]
-            elif not np.isfinite(self.value(self.items[i].buffer)).all():  # type: ignore[union-attr]
-                self.stopped = True
-                return
+            else:
+                good = bool(np.isfinite(self.value(self.items[i].buffer)).all())  # type: ignore[union-attr]
+                yield False  # the driver's threads meet here, so that all of them see the same value
+                if not good:
+                    self.stopped = True
+                    return
             i += 1
 
     def _end_phase(self, order: Sequence[int]) -> None:

@@ -179,7 +179,7 @@ class CpuExecutable:
 
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
         """The memory plan for sizes (64 for every named dim unless given), known before the first run."""
-        sizes = {d: 64 for d in self.graph.dims} | dict(dims or {})
+        sizes = dict.fromkeys(self.graph.dims, 64) | dict(dims or {})
         return plan_memory(self.schedule, sizes)
 
 
@@ -212,4 +212,3 @@ def work_of(schedule: Schedule, dims: Mapping[str, int]) -> int:
     return total
 
 
-_ = np

@@ -184,7 +184,7 @@ def first_nonfinite(graph: Graph, inputs: Mapping[str, Any], mode: str = "faithf
         nan = sum(int(np.isnan(p).sum()) for p in floats)
         inf = sum(int(np.isinf(p).sum()) for p in floats)
         state[node] = nan, inf
-        if not nan and not inf or node.op.kind == "const":
+        if (not nan and not inf) or node.op.kind == "const":
             return
         before = [state[i] for i in node.inputs]
         if not any(n or i for n, i in before):

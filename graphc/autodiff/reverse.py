@@ -52,7 +52,7 @@ def gradients(
             seed = cotangents[i]
         _accumulate(cotangent, out, seed)
     for node in reversed(order):
-        if node not in on_path or leaves and node in targets:
+        if node not in on_path or (leaves and node in targets):
             continue
         g = cotangent.get(node)
         if g is None:

@@ -69,12 +69,12 @@ class Expr:
     terms: tuple[tuple[Monomial, int], ...]
 
     def __add__(self, other: Size) -> Size:
-        return _from_terms([*self.terms, *_terms(other)])
+        return from_terms([*self.terms, *_terms(other)])
 
     __radd__ = __add__
 
     def __neg__(self) -> Size:
-        return _from_terms([(m, -c) for m, c in self.terms])
+        return from_terms([(m, -c) for m, c in self.terms])
 
     def __sub__(self, other: Size) -> Size:
         return self + (-other)
@@ -83,7 +83,7 @@ class Expr:
         return (-self) + other
 
     def __mul__(self, other: Size) -> Size:
-        return _from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
+        return from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
 
     __rmul__ = __mul__
 
@@ -111,7 +111,7 @@ class Expr:
     __str__ = __repr__
 
     def __reduce__(self) -> tuple[Callable[..., Size], tuple[Any]]:
-        return _from_terms, (list(self.terms),)
+        return from_terms, (list(self.terms),)
 
 
 def sym(name: str) -> Expr:
@@ -123,7 +123,7 @@ def sym(name: str) -> Expr:
 
 def atom(value: Atom) -> Size:
     """The polynomial that is just ``value``."""
-    return _from_terms([(((value, 1),), 1)])
+    return from_terms([(((value, 1),), 1)])
 
 
 def _terms(x: Size) -> Iterable[tuple[Monomial, int]]:
@@ -146,7 +146,8 @@ def _mono_key(mono: Monomial) -> tuple[int, tuple[str, ...]]:
     return (-sum(p for _, p in mono), tuple(a.sort_key for a, _ in mono))
 
 
-def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> Size:
+def from_terms(terms: Iterable[tuple[Monomial, int]]) -> Size:
+    """The canonical polynomial (or int) of monomials with their factors."""
     acc: dict[Monomial, int] = {}
     for mono, coef in terms:
         acc[mono] = acc.get(mono, 0) + coef
@@ -203,13 +204,13 @@ def floordiv(num: Size, den: Size, ranges: Mapping[str, Size] | None = None) -> 
         return 1
     else:
         rest = list(_terms(num))
-    remainder = _from_terms(rest)
+    remainder = from_terms(rest)
     if isinstance(den, int) and isinstance(remainder, Expr):
         # 6*i + 13 over 6: the constant's whole part leaves as well
         const = dict(remainder.terms).get((), 0)
         whole.append(((), const // den))
         remainder = remainder - (const // den) * den
-    head = _from_terms(whole)
+    head = from_terms(whole)
     if isinstance(remainder, int) and isinstance(den, int):
         return head + remainder // den
     bounds = ranges or {}
@@ -339,7 +340,7 @@ def coefficient(x: Size, name: str) -> Size | None:
         if power > 1:
             return None
         if power == 1:
-            total = total + _from_terms([(tuple(rest), coef)])
+            total = total + from_terms([(tuple(rest), coef)])
     return total
 
 

@@ -295,13 +295,14 @@ def postorder(roots: list[Scalar]) -> list[Scalar]:
 def operands(s: Scalar) -> tuple[Scalar, ...]:
     """Operands, with the scalars that hide in a load's index or an index expression."""
     if s.op == "load":
-        return s.args + tuple(v for e in s.attr[1] for v in _values(e))
+        return s.args + tuple(v for e in s.attr[1] for v in values_in(e))
     if s.op == "index":
-        return tuple(_values(s.attr))
+        return tuple(values_in(s.attr))
     return s.args
 
 
-def _values(e: Size) -> list[Scalar]:
+def values_in(e: Size) -> list[Scalar]:
+    """The scalars that stand in an index expression (the index of a gather is data)."""
     found: list[Scalar] = []
     if isinstance(e, Expr):
         for mono, _ in e.terms:
@@ -309,7 +310,7 @@ def _values(e: Size) -> list[Scalar]:
                 if isinstance(base, Scalar):
                     found.append(base)
                 elif isinstance(base, FloorDiv):
-                    found += _values(base.num) + _values(base.den)
+                    found += values_in(base.num) + values_in(base.den)
     return found
 
 
@@ -344,7 +345,7 @@ def replace(root: Scalar, swap: Callable[[Scalar], Scalar | None], values: Mappi
         if t.op == "load":
             index = tuple(expr(e) for e in t.attr[1])
             new = t if args == t.args and index == t.attr[1] else Scalar.make("load", args, t.dtype, (t.attr[0], index))
-        elif t.op == "index" and not (plain and not _values(t.attr)):
+        elif t.op == "index" and not (plain and not values_in(t.attr)):
             new = index_value(expr(t.attr))
         else:
             new = t if args == t.args else Scalar.make(t.op, args, t.dtype, t.attr)

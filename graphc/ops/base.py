@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..ir.dims import Size, evaluate
-from ..ir.dtypes import DType, as_dtype, int64
+from ..ir.dtypes import as_dtype, int64
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..ir.types import Shape, TensorType, TupleType, Type
@@ -100,4 +100,3 @@ def shape_of(x: Node) -> Shape:
     return x.shape
 
 
-_ = DType

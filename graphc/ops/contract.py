@@ -14,12 +14,13 @@ from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from .define import as_node, broadcast_shapes, normal_axis, primitive, rand, show
-from .views import broadcast_to, expand_dims, transpose
+from .views import broadcast_to, transpose
 
-__all__ = ["dot_general", "matmul"]
+__all__ = ["dot_general", "free_axes", "matmul"]
 
 
-def _free(rank: int, *used: Sequence[int]) -> tuple[int, ...]:
+def free_axes(rank: int, *used: Sequence[int]) -> tuple[int, ...]:
+    """The axes of a rank that are in none of the lists."""
     taken = {a for u in used for a in u}
     return tuple(a for a in range(rank) if a not in taken)
 
@@ -34,7 +35,7 @@ def _infer(a: TensorType, b: TensorType, *, contract: Any, batch: Any) -> Tensor
         for x, y in zip(xs, ys, strict=True):
             if a.shape[x] != b.shape[y]:
                 raise ShapeError(f"{name} sizes differ: axis {x} of {show(a.shape)} against axis {y} of {show(b.shape)}")
-    shape = [a.shape[i] for i in ba] + [a.shape[i] for i in _free(a.rank, ca, ba)] + [b.shape[i] for i in _free(b.rank, cb, bb)]
+    shape = [a.shape[i] for i in ba] + [a.shape[i] for i in free_axes(a.rank, ca, ba)] + [b.shape[i] for i in free_axes(b.rank, cb, bb)]
     return TensorType(tuple(shape), a.dtype)
 
 
@@ -55,7 +56,7 @@ def _call(a: Any, b: Any, contract: tuple[Sequence[int], Sequence[int]], batch: 
 
 def _numpy(a: np.ndarray, b: np.ndarray, *, contract: Any, batch: Any) -> np.ndarray:
     (ca, cb), (ba, bb) = contract, batch
-    fa, fb = _free(a.ndim, ca, ba), _free(b.ndim, cb, bb)
+    fa, fb = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
     x = np.transpose(a, (*ba, *fa, *ca))
     y = np.transpose(b, (*bb, *cb, *fb))
     lead, m, n = x.shape[: len(ba)], x.shape[len(ba) : len(ba) + len(fa)], y.shape[len(bb) + len(cb) :]
@@ -67,7 +68,7 @@ def _numpy(a: np.ndarray, b: np.ndarray, *, contract: Any, batch: Any) -> np.nda
 def _grad(n: Node, g: Node) -> tuple[Node, Node]:
     a, b = n.inputs
     (ca, cb), (ba, bb) = n.attrs["contract"], n.attrs["batch"]
-    fa, fb = _free(a.ndim, ca, ba), _free(b.ndim, cb, bb)
+    fa, fb = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
     lead = tuple(range(len(ba)))
     ga = tuple(range(len(ba), len(ba) + len(fa)))
     gb = tuple(range(len(ba) + len(fa), n.ndim))
@@ -123,4 +124,3 @@ def matmul(a: Any, b: Any) -> Node:
     return _call(x, y, ((x.ndim - 1,), (y.ndim - 2,)), (axes, axes))
 
 
-_ = expand_dims

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import DTypeError, GraphcError, ShapeError
 from ..ir.dims import Expr, Size
-from ..ir.dtypes import DType, as_dtype, bool_, float32, float64, int32, int64, promote
+from ..ir.dtypes import DType, as_dtype, bool_, float32, int32, int64, promote
 from ..ir.node import Node
 from ..ir.op import OpDef, Sample, lookup, register
 from ..ir.types import Shape, TensorType, TupleType, Type
@@ -342,4 +342,3 @@ def binary_samples(low: float = -2.0, high: float = 2.0, second: tuple[float, fl
 
 
 Fields = Mapping[str, Any]
-_ = (float64,)

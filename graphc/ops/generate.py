@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError
 from ..ir.dims import Size, evaluate
-from ..ir.dtypes import DType, as_dtype, int32, int64, uint32
+from ..ir.dtypes import DType, as_dtype, int32, uint32
 from ..ir.node import Node
 from ..ir.op import Sample, lookup
 from ..ir.types import Shape, TensorType
@@ -97,4 +97,3 @@ random_bits = primitive(
     grad="random bits do not depend on values", method=False, cost=60,
     samples=lambda: [Sample((np.array([1, 2], np.uint32), np.uint32(7)), {"shape": s, "stream": 5}) for s in ((5, 7), (130,), (), (0, 3))],
 )  # fmt: skip
-_ = int64

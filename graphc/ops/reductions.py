@@ -14,7 +14,7 @@ from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from ..loops.fold import Fold
 from .define import NUMERIC, as_node, normal_axes, primitive, rand
-from .elementwise import eq, where
+from .elementwise import eq
 from .views import broadcast_to, reshape
 
 __all__ = ["max", "mean", "sum", "variance"]
@@ -117,4 +117,3 @@ def min(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False
     return -max(-x, axis, keepdims)
 
 
-_ = where

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..ir.layout import Layout
 from ..ir.node import Node
 from ..ir.op import lookup
 from .define import primitive
@@ -22,4 +21,3 @@ relayout = primitive(
     method=False,
     cost=0,
 )
-_ = Layout

@@ -6,7 +6,7 @@ from ..ir.dims import prod
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import lookup
-from ..ops.contract import _free
+from ..ops.contract import free_axes
 from ..ops.views import reshape, transpose
 
 __all__ = ["canonical_contractions"]
@@ -21,7 +21,7 @@ def canonical_contractions(graph: Graph) -> Graph:
         a, b = ins
         (ca, cb), (ba, bb) = node.attrs["contract"], node.attrs["batch"]
         rank = len(ba)
-        fa, fb = _free(a.ndim, ca, ba), _free(b.ndim, cb, bb)
+        fa, fb = free_axes(a.ndim, ca, ba), free_axes(b.ndim, cb, bb)
         lead = tuple(a.shape[i] for i in ba)
         k = prod(a.shape[i] for i in ca)
         m, n = prod(a.shape[i] for i in fa), prod(b.shape[i] for i in fb)

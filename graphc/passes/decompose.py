@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from ..ir.graph import Graph
 from ..ir.node import Node, toposort
-from ..ir.op import lookup
 from ..ir.provenance import Provenance
 
 __all__ = ["decompose"]
@@ -72,4 +71,3 @@ def _body(node: Node, prov: Provenance) -> list[Node]:
     return node._decomposed
 
 
-_ = lookup

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..ir.dims import Expr, Sym, sym
 from ..ir.graph import Graph
-from ..ir.layout import Layout, row_major
+from ..ir.layout import Layout
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..loops.build import PointBuilder
@@ -54,7 +54,7 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
                     chosen[name] = wanted
             if chosen.get(slot.name) == wanted:
                 return None
-        elif n_axis == base.ndim - 1 and (base.op.kind == "input" or isinstance(a.shape[-2], int) and a.shape[-2] <= 8):
+        elif n_axis == base.ndim - 1 and (base.op.kind == "input" or (isinstance(a.shape[-2], int) and a.shape[-2] <= 8)):
             return None  # contiguous along N as it is, and not read often enough to pay for a copy
         moved = Node.make(lookup("relayout"), (base,), layout=wanted)
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
@@ -105,4 +105,3 @@ def _partners(graph: Graph) -> dict[str, list[str]]:
     return out
 
 
-_ = row_major

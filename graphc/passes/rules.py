@@ -169,7 +169,7 @@ def _two_steps(n: Node) -> Node | None:
     additions does not depend on the number of threads."""
     x = n.inputs[0]
     total = x.size
-    if n.ndim or isinstance(total, int) and total <= SERIAL:
+    if n.ndim or (isinstance(total, int) and total <= SERIAL):
         return None
     fold = n.op.call
     if x.ndim >= 2:

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..errors import ParameterError
 from ..ir.dtypes import as_dtype
-from ..ir.types import TensorType
 from ..ir.layout import Layout, row_major
+from ..ir.types import TensorType
 
 __all__ = ["ParameterStore", "Slot", "aligned_empty"]
 

@@ -18,7 +18,7 @@ def explain(grouping: Grouping, a: Node | str, b: Node | str) -> str:
         return x if isinstance(x, str) else x.op.name
 
     for d in grouping.decisions:
-        if fits(d.producer, a) and fits(d.consumer, b) or fits(d.producer, b) and fits(d.consumer, a):
+        if (fits(d.producer, a) and fits(d.consumer, b)) or (fits(d.producer, b) and fits(d.consumer, a)):
             return f"{d.producer.op.name} and {d.consumer.op.name} are {'one kernel' if d.fused else 'two kernels'}: {d.reason}"
     homes = [{g.number for n, g in grouping.home.items() if fits(n, x)} for x in (a, b)]
     if homes[0] & homes[1]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..ir.dims import Size, coefficient, substitute, symbols
+from ..ir.layout import Layout, row_major
 from ..ir.node import Node
 from ..ir.types import Shape
 from ..loops import scalar as s
-from ..ir.layout import Layout, row_major
 from ..loops.nest import Acc, Axis, Nest, Stage, Write
 from ..loops.scalar import Scalar, postorder
 from .groups import Group

@@ -428,7 +428,7 @@ def _own_results(roots: list[Node]) -> list[Node]:
     """Results that are leaves or views, or that occur twice, become copies: each is stored in a place of its own."""
     out: list[Node] = []
     for n in roots:
-        while n in out or n.op.kind in ("input", "view", "identity", "const", "tuple") and n.op.name != "relayout":
+        while n in out or (n.op.kind in ("input", "view", "identity", "const", "tuple") and n.op.name != "relayout"):
             n = Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim))
         out.append(n)
     return out

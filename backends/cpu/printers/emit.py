@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import Expr, FloorDiv, Size, Sym, coefficient, symbols
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, coefficient, from_terms, symbols
+from graphc.ir.dims import atom as atom_size
 from graphc.ir.dtypes import DType, int64
 from graphc.ir.node import Node
 from graphc.loops.nest import Write
-from graphc.loops.scalar import Scalar, operands, postorder, scalar_symbols
+from graphc.loops.scalar import Scalar, operands, postorder, values_in
 from graphc.schedule.program import Buffer
 
 from .text import KernelText, Scope
@@ -47,14 +48,14 @@ def lane_stride(e: Size, axis: str, count: int) -> Size | None:
         return 0
     total: Size = 0
     for mono, coef in e.terms:
-        inside = [b for b, _ in mono if axis in symbols(_as_size(b))]
+        inside = [b for b, _ in mono if axis in symbols(atom_size(b))]
         if not inside:
             continue
         if len(inside) == 1 and isinstance(inside[0], FloorDiv) and _constant_in_tile(inside[0], axis, count):
             continue
         if any(not isinstance(b, Sym) for b in inside):
             return None
-        term = _as_expr(mono, coef)
+        term = from_terms([(mono, coef)])
         c = coefficient(term, axis)
         if c is None:
             return None
@@ -62,22 +63,10 @@ def lane_stride(e: Size, axis: str, count: int) -> Size | None:
     return total
 
 
-def _as_size(atom: object) -> Size:
-    from graphc.ir.dims import atom as make
-
-    return make(atom)
-
-
-def _as_expr(mono: tuple, coef: int) -> Size:  # type: ignore[type-arg]
-    from graphc.ir.dims import _from_terms
-
-    return _from_terms([(mono, coef)])
-
-
 def _constant_in_tile(f: FloorDiv, axis: str, count: int) -> bool:
     if not isinstance(f.den, int) or f.den % count or coefficient(f.num, axis) != 1:
         return False
-    rest = f.num - _as_size(Sym(axis))
+    rest = f.num - atom_size(Sym(axis))
     terms = rest.terms if isinstance(rest, Expr) else (((), rest),)
     return all(c % count == 0 for _, c in terms)
 
@@ -221,7 +210,7 @@ class Emitter(KernelText):
 
     def _has_values(self, e: Size, varies: tuple[bool, bool]) -> bool:
         """Whether the address holds a loaded value that itself varies within the tile."""
-        return any(any(self.varies(v)) for v in _atoms(e))
+        return any(any(self.varies(v)) for v in values_in(e))
 
     def _spread(self, name: str, dtype: DType | str, shape: tuple[int, int]) -> str:
         return f"{self.make('spread', dtype, *shape)}({name})"
@@ -238,7 +227,7 @@ class Emitter(KernelText):
         p, dt = self.pointer(buffer), buffer.type.dtype
         if w.value.op == "const":
             x = f"{self.make('splat', dt, 1, 1)}({x})"
-        if row is None or lane is None or _atoms(e):
+        if row is None or lane is None or values_in(e):
             offsets = self._spread(self.index_tile(e, here, self.chain[-1]), int64, shape)
             self.line(f"{self.make('scatter', dt, *shape)}({p}, {offsets}, {self._spread(x, dt, shape)}, {m}, {n})")
         elif here[1] and lane != 1:
@@ -274,7 +263,7 @@ class Emitter(KernelText):
                 return f"{self.make('iota', int64, 1, self.lanes.count)}({self.vars[axis]}, 0, 1)"
             if self.rows and axis == self.rows.axis:
                 return f"{self.make('iota', int64, self.rows.count, 1)}({self.vars[axis]}, 1, 0)"
-            return f"{self.make('splat', int64, 1, 1)}({self.int_expr(_as_size(atom))})"
+            return f"{self.make('splat', int64, 1, 1)}({self.int_expr(atom_size(atom))})"
         if isinstance(atom, FloorDiv):
             num = self.index_tile(atom.num, self._varies_expr(atom.num), scope) if isinstance(atom.num, Expr) else f"{self.make('splat', int64, 1, 1)}({atom.num})"
             den = self.index_tile(atom.den, self._varies_expr(atom.den), scope) if isinstance(atom.den, Expr) else f"{self.make('splat', int64, 1, 1)}({self.size(atom.den)})"
@@ -286,19 +275,10 @@ class Emitter(KernelText):
         names = symbols(e)
         row = self.rows is not None and self.rows.axis in names
         lane = self.lanes is not None and self.lanes.axis in names
-        for v in _atoms(e):
+        for v in values_in(e):
             a, b = self.varies(v)
             row, lane = row or a, lane or b
         return row, lane
 
     def scalar_as_int(self, s: Scalar) -> str:
         return f"{self.fn('item')}({self.make('cast', int64)}({self.value(s)}))"
-
-
-def _atoms(e: Size) -> list[Scalar]:
-    from graphc.loops.scalar import _values
-
-    return _values(e)
-
-
-_ = scalar_symbols

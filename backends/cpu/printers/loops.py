@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphc.ir.dims import Size, symbols
 from graphc.loops.nest import Axis, Nest, Stage
 from graphc.loops.scalar import Scalar, postorder
 
@@ -176,5 +175,3 @@ def _zero_outside(s: Scalar) -> bool:
 def _finite_outside(s: Scalar) -> bool:
     return s.op in ("load", "const") or (s.op in ("mul", "add", "sub", "neg") and all(_finite_outside(a) for a in s.args))
 
-
-_: tuple[object, ...] = (Size, symbols)

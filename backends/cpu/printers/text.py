@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir.dims import Expr, FloorDiv, Size, Sym
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, from_terms
 from graphc.ir.dtypes import DType
 from graphc.loops.scalar import Scalar
 from graphc.schedule.program import Buffer
@@ -133,9 +133,7 @@ class KernelText:
         for mono, coef in terms:
             moving = tuple((b, p) for b, p in mono if self._moves(b))
             still = tuple((b, p) for b, p in mono if not self._moves(b))
-            from graphc.ir.dims import _from_terms
-
-            groups[moving] = groups.get(moving, 0) + _from_terms([(still, coef)])
+            groups[moving] = groups.get(moving, 0) + from_terms([(still, coef)])
         parts = []
         for moving, factor in groups.items():
             words = [self._atom(b) for b, p in moving for _ in range(p)]
