@@ -290,7 +290,8 @@ def _join_point(g: Grouping, home: Group, node: Node, probe: list[Axis], body: S
         here = g.builder(home.ranges).define(node, idx)
         clash = _misread(home, [here])
         if clash is None:
-            if len({t.attr[0] for t in postorder([here, *home.body.values()]) if t.op == "load"}) > MAX_LOADS:
+            loads = {t.attr[0] for t in postorder([here, *home.body.values()]) if t.op == "load"}
+            if len(loads - home.index.keys()) > MAX_LOADS:
                 return f"the kernel would read more than {MAX_LOADS} buffers"
             home.index[node] = idx
             home.body[node] = here
