@@ -1,0 +1,145 @@
+"""Which operators share a kernel, and the sentence that says why."""
+
+from __future__ import annotations
+
+import pytest
+
+import graphc.ops as ops
+from graphc.ir.dims import sym
+from graphc.ir.graph import Graph, Input
+from graphc.ir.node import Node
+from graphc.passes.pipeline import Settings, lower
+from graphc.schedule.explain import explain
+from graphc.schedule.groups import SERIAL_FOLD
+from graphc.schedule.program import Schedule, schedule_graph
+from tests.models import Builder, mlp_step
+
+N = sym("N")
+
+
+def scheduled(graph: Graph) -> Schedule:
+    low = lower(graph, Settings(16, {}, may_choose=bool(graph.updates)))
+    return schedule_graph(low.graph, low.layouts)
+
+
+def one(*outputs: Node) -> Schedule:
+    """The schedule of a graph whose inputs are found by walking it."""
+    from graphc.ir.node import toposort
+
+    leaves = [n for n in toposort(outputs) if n.op.kind == "input"]
+    inputs = tuple(Input(n.attrs["name"], n) for n in leaves)
+    return scheduled(Graph("g", inputs, tuple((f"o{i}", n) for i, n in enumerate(outputs))))
+
+
+def x(*shape: object, name: str = "x", dtype: str = "float32") -> Node:
+    return ops.input(name, shape, dtype)  # type: ignore[no-any-return]
+
+
+def kinds(s: Schedule) -> list[str]:
+    return [i.nest.kind for i in s.launches()]
+
+
+class TestTogether:
+    def test_bias_and_relu_are_an_epilogue(self):
+        s = one((x(N, 32) @ x(32, 24, name="w") + x(24, name="b")).relu())
+        assert kinds(s) == ["contract"]
+        sentence = explain(s.grouping, "dot_general", "add")
+        assert sentence == "dot_general and add are one kernel: read at the index where it is made: same contract kernel"
+        assert "one kernel" in explain(s.grouping, "add", "maximum")
+
+    def test_softmax_is_one_row_nest(self):
+        s = one(ops.softmax(x(N, 50), -1))
+        assert kinds(s) == ["row"]
+        assert len(s.launches()[0].nest.stages) == 3
+        assert explain(s.grouping, "exp", "sum") == "exp and sum are one kernel: folded where it is made: same row kernel"
+
+    def test_layer_norm_is_one_row_nest(self):
+        assert kinds(one(ops.layer_norm(x(N, 50), x(50, name="g"), x(50, name="b")))) == ["row"]
+
+    def test_elementwise_chains_are_one_map(self):
+        s = one((x(N, 7).tanh() + x(7, name="b")).exp() * 3.0)
+        assert kinds(s) == ["map"]
+
+    def test_a_transposed_reader_stands_transposed(self):
+        s = one(x(6, 8).exp().transpose() + x(8, 6, name="y"))
+        assert kinds(s) == ["map"]
+
+    def test_adam_is_fused_into_the_contraction_of_a_transposed_gradient(self):
+        s = scheduled(mlp_step((24, 20, 10))[0])
+        update = dict(s.graph.updates)["fc0.weight"]
+        home = s.grouping.home[update]
+        assert home.kind == "contract" and home.contract is not None
+        # the contraction makes the gradient as (in, out) = (m, n); the weight is (out, in): its update stands at (n, m)
+        assert [home.contract.m.size, home.contract.n.size] == [24, 20] and update.shape == (20, 24)
+        assert [str(i) for i in home.index[update]] == [home.contract.n.name, home.contract.m.name]
+
+    def test_cheap_nodes_are_computed_again_and_not_stored(self):
+        a = x(N, 9)
+        mask = a * 2.0
+        s = one(mask.exp(), mask.sum(0))
+        assert "computed where it is read" in explain(s.grouping, "input", "mul")
+        assert all("mul" not in [n.op.name for n in i.nest.nodes] for i in s.launches())
+
+
+class TestApart:
+    def test_an_operand_of_a_contraction_is_stored(self):
+        s = one(x(N, 8).exp() @ x(8, 9, name="w"))
+        assert kinds(s) == ["map", "contract"]
+        assert explain(s.grouping, "exp", "dot_general").endswith("an operand of a contraction is read many times, so it is stored")
+
+    def test_a_contraction_does_not_fold(self):
+        s = one((x(N, 8) @ x(8, 9, name="w")).sum(-1))
+        assert explain(s.grouping, "dot_general", "sum").endswith("a contract kernel does not fold its results")
+
+    def test_other_axes_are_another_kernel(self):
+        e = x(N, 9).exp()
+        s = one(e.sum(0), e.sum(1))
+        assert len(kinds(s)) == 2
+
+    def test_a_shifted_reader_is_another_kernel(self):
+        e = x(12, 6).exp()
+        s = one(e[1:] + e[:-1])
+        assert len(kinds(s)) == 2
+        assert explain(s.grouping, "exp", "add") == "exp and add are two kernels: their shapes are no common iteration space"
+        e = x(12, 6).exp()
+        s = one(e + ops.flip(e, 0))
+        assert explain(s.grouping, "exp", "add").endswith("exp is read at another index than the one where it is made")
+
+    def test_unrelated_nodes_are_not_joined(self):
+        s = one(x(N, 9).exp(), x(N, 9, name="y").tanh())
+        assert explain(s.grouping, "exp", "tanh").endswith("neither reads the other, and kernels are only joined along a value")
+
+    def test_a_name_that_is_nowhere(self):
+        s = one(x(N, 9).exp())
+        assert explain(s.grouping, "exp", "conv").startswith("conv is in no kernel")
+
+    def test_a_long_fold_to_one_value_is_split_over_threads(self):
+        s = one(x(SERIAL_FOLD * 2).exp().sum())
+        assert len(kinds(s)) >= 2
+        short = one(x(64).exp().sum())
+        assert kinds(short) == ["row"]
+
+    def test_the_clipped_update_waits_for_the_norm(self):
+        s = scheduled(mlp_step((24, 20, 10), "clipped")[0])
+        contractions = [i for i in s.launches() if i.nest.kind == "contract"]
+        assert not any(b.space == "slot" for i in contractions for b in i.writes)
+
+
+@pytest.mark.parametrize("width", [16, 8, 4])
+def test_decisions_do_not_depend_on_the_vector_width(width: int):
+    graph = mlp_step((24, 20, 10))[0]
+    low = lower(graph, Settings(width, {}, may_choose=True))
+    s = schedule_graph(low.graph, low.layouts)
+    assert [i.nest.name for i in s.launches()] == [i.nest.name for i in scheduled(graph).launches()]
+
+
+def test_every_decision_is_a_sentence():
+    for d in scheduled(mlp_step((24, 20, 10), "clipped")[0]).decisions:
+        assert len(d.reason.split()) > 3 and "\n" not in d.reason
+
+
+def test_views_cost_nothing():
+    b = Builder()
+    a = b.arg("x", (N, 4, 6))
+    s = scheduled(b.graph({"out": a.transpose(0, 2, 1).reshape(N * 6, 4).exp()}))
+    assert kinds(s) == ["map"] and not any(c.space == "temp" for c in s.buffers.values())
