@@ -10,7 +10,7 @@ Constants take the type of the other operand, so ``x * 0.5`` is a multiplication
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from hashlib import blake2b
 from typing import Any, Union
 
@@ -64,12 +64,13 @@ Number = Union[int, float, bool]
 class Scalar:
     """One instruction and its operands."""
 
-    __slots__ = ("__weakref__", "args", "attr", "dtype", "op", "sort_key")
+    __slots__ = ("__weakref__", "_loads", "args", "attr", "dtype", "op", "sort_key")
     op: str
     args: tuple[Scalar, ...]
     dtype: DType
     attr: Any
     sort_key: str
+    _loads: tuple[Scalar, ...] | None
 
     @staticmethod
     def make(op: str, args: tuple[Scalar, ...], dtype: DType, attr: Any = None) -> Scalar:
@@ -79,7 +80,7 @@ class Scalar:
             if op not in INSTRUCTIONS:
                 raise CompileError(f"scalar IR has no instruction {op!r}")
             found = object.__new__(Scalar)
-            found.op, found.args, found.dtype, found.attr = op, args, dtype, attr
+            found.op, found.args, found.dtype, found.attr, found._loads = op, args, dtype, attr, None
             words = "|".join((op, dtype.code, str(attr), *(a.sort_key for a in args)))
             found.sort_key = blake2b(words.encode(), digest_size=8).hexdigest()
             found = _table.setdefault(key, found)
@@ -276,8 +277,11 @@ def bitcast(x: Scalar, dtype: DType) -> Scalar:
     return x if x.dtype == dtype else Scalar.make("bitcast", (x,), dtype)
 
 
-def postorder(roots: list[Scalar]) -> list[Scalar]:
-    """All instructions the roots need, operands first; index expressions that hold loaded values are followed too."""
+def postorder(roots: list[Scalar], done: Container[Scalar] = ()) -> list[Scalar]:
+    """All instructions the roots need, operands first; index expressions that hold loaded values are followed too.
+
+    What is ``done`` already is neither listed nor looked into.
+    """
     order: list[Scalar] = []
     seen: set[Scalar] = set()
     stack: list[tuple[Scalar, bool]] = [(r, False) for r in reversed(roots)]
@@ -285,11 +289,18 @@ def postorder(roots: list[Scalar]) -> list[Scalar]:
         s, ready = stack.pop()
         if ready:
             order.append(s)
-        elif s not in seen:
+        elif s not in seen and s not in done:
             seen.add(s)
             stack.append((s, True))
             stack.extend((a, False) for a in reversed(operands(s)) if a not in seen)
     return order
+
+
+def loads(root: Scalar) -> tuple[Scalar, ...]:
+    """Every load that a value needs, operands first; found once a value and remembered."""
+    if root._loads is None:
+        root._loads = tuple(t for t in postorder([root]) if t.op == "load")
+    return root._loads
 
 
 def operands(s: Scalar) -> tuple[Scalar, ...]:

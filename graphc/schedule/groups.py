@@ -18,7 +18,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
-from ..loops.scalar import Scalar, postorder, scalar_symbols, substitute_scalar
+from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
 
 __all__ = ["Decision", "FoldMember", "Group", "Grouping", "group_graph"]
 
@@ -76,7 +76,7 @@ class Group:
         roots = [*self.body.values(), *(f.value for f in self.folds.values())]
         if self.contract is not None:
             roots += [self.contract.a, self.contract.b]
-        return (s for s in postorder(roots) if s.op == "load")
+        return dict.fromkeys(t for r in roots for t in loads(r))
 
     def spaces(self) -> list[tuple[Axis, ...]]:
         """The iteration spaces in which a further member may stand: full, or one value an outer point."""
@@ -135,7 +135,7 @@ class Grouping:
     def targets(self, s: Scalar | Iterable[Scalar]) -> list[Node]:
         """The nodes that a scalar loads, each once."""
         roots = [s] if isinstance(s, Scalar) else list(s)
-        return list(dict.fromkeys(t.attr[0] for t in postorder(roots) if t.op == "load"))
+        return list(dict.fromkeys(t.attr[0] for r in roots for t in loads(r)))
 
     def latest(self, nodes: Iterable[Node]) -> Group | None:
         homes = [self.home[m] for m in map(maker, nodes) if m in self.home]
@@ -246,12 +246,15 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
             continue
         axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
         s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))
-        loads = [t for t in postorder([s]) if t.op == "load"]
-        work = sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in postorder([s]))
-        big = [t for t in loads if any(isinstance(e, Expr) for e in t.attr[1])]
-        if work <= CHEAP and len(big) <= 1 and all(t.attr[0] in stored for t in loads):
+        read = loads(s)
+        big = [t for t in read if any(isinstance(e, Expr) for e in t.attr[1])]
+        if len(big) > 1 or any(t.attr[0] not in stored for t in read):
+            continue
+        body = postorder([s])
+        work = sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in body) if len(body) <= 10 * CHEAP else len(body)
+        if work <= CHEAP:
             g.sunk.add(node)
-            for t in loads:
+            for t in read:
                 g.note(t.attr[0], node, True, f"{work} instructions on a value that is stored anyway: computed where it is read")
 
 
@@ -290,8 +293,8 @@ def _join_point(g: Grouping, home: Group, node: Node, probe: list[Axis], body: S
         here = g.builder(home.ranges).define(node, idx)
         clash = _misread(home, [here])
         if clash is None:
-            loads = {t.attr[0] for t in postorder([here, *home.body.values()]) if t.op == "load"}
-            if len(loads - home.index.keys()) > MAX_LOADS:
+            read = {t.attr[0] for b in (here, *home.body.values()) for t in loads(b)}
+            if len(read - home.index.keys()) > MAX_LOADS:
                 return f"the kernel would read more than {MAX_LOADS} buffers"
             home.index[node] = idx
             home.body[node] = here
@@ -309,8 +312,8 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
     """
     names = {a.name: a for a in probe if a.size != 1}
     mapping: dict[str, str] = {}
-    for t in postorder([body]):
-        if t.op == "load" and t.attr[0] in home.index:
+    for t in loads(body):
+        if t.attr[0] in home.index:
             for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
                 a, b = _symbol(mine), _symbol(theirs)
                 if a in names and b is not None:
@@ -338,8 +341,8 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
 
 def _misread(home: Group, roots: Iterable[Scalar]) -> Node | None:
     """A member that is read at an index where the group does not have it, or before it is complete."""
-    for t in postorder(list(roots)):
-        if t.op == "load" and t.attr[0] in home.index and (t.args or t.attr[1] != _canonical(t.attr[0], home.index[t.attr[0]])):
+    for t in (t for r in roots for t in loads(r)):
+        if t.attr[0] in home.index and (t.args or t.attr[1] != _canonical(t.attr[0], home.index[t.attr[0]])):
             return t.attr[0]  # type: ignore[no-any-return]
     return None
 
@@ -398,8 +401,8 @@ def _join_fold(
     if home.kind == "map" and not outer and not (isinstance(total, int) and total <= SERIAL_FOLD):
         return f"a fold of {total} elements to one value is split over threads by itself"
     mapping: dict[str, Size] = {}
-    for t in postorder([value]):
-        if t.op != "load" or t.attr[0] not in home.index:
+    for t in loads(value):
+        if t.attr[0] not in home.index:
             continue
         for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
             a, b = _symbol(mine), _symbol(theirs)

@@ -29,10 +29,9 @@ def build_nest(group: Group, stored: set[Node]) -> Nest:
         return s.replace(root, lambda t: ready[t.attr[0]] if t.op == "load" and t.attr[0] in ready else None)
 
     def stage_of(value: Scalar) -> int:
-        for t in postorder([value]):
-            if t not in memo:
-                here = avail[t.attr] if t.op == "acc" else 0
-                memo[t] = max([here, *(memo[a] for a in s.operands(t))])
+        for t in postorder([value], memo):
+            here = avail[t.attr] if t.op == "acc" else 0
+            memo[t] = max([here, *(memo[a] for a in s.operands(t))])
         return memo[value]
 
     accs: list[tuple[int, Acc]] = []
