@@ -101,7 +101,7 @@ class CudaSimExecutable:
 
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
         """The memory plan for sizes (64 for every named dim unless given)."""
-        return plan_memory(self.schedule, {d: 64 for d in self.graph.dims} | dict(dims or {}))
+        return plan_memory(self.schedule, dict.fromkeys(self.graph.dims, 64) | dict(dims or {}))
 
 
 class _ReadOnly:

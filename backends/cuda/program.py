@@ -104,7 +104,7 @@ class Program:
 
     def slot(self, memory: dict[Buffer, sim.Memory], b: Buffer, kept: Mapping[str, np.ndarray]) -> np.ndarray:
         """The logical value of a parameter or state after the run."""
-        return self._memory(memory, b, {}, kept).data.reshape(kept[b.name].shape)
+        return self._memory(memory, b, {}, kept).data.view(b.type.dtype.numpy).reshape(kept[b.name].shape)
 
     def result(self, memory: dict[Buffer, sim.Memory], b: Buffer, dims: Mapping[str, int]) -> np.ndarray:
         """A buffer's logical array; every element must have been written."""
@@ -112,4 +112,4 @@ class Program:
         m = self._memory(memory, b, dims, {})
         if not m.written.all():
             raise sim.SimulationError(f"{m}: element {int(np.argmin(m.written))} was never written")
-        return b.layout.unpack(m.data, shape)
+        return b.layout.unpack(m.data.view(b.type.dtype.numpy), shape)

@@ -39,11 +39,11 @@ class SimulationError(GraphcError):
 
 
 class Memory:
-    """Global memory of one buffer. ``written`` says which elements hold a value: all of a given array, or none."""
+    """Global memory of one buffer; bools are bytes. ``written`` says which elements hold a value: all, or none yet."""
 
     def __init__(self, name: str, data: np.ndarray, written: bool = True):
         self.name = name
-        self.data = data.reshape(-1)
+        self.data = data.reshape(-1).view(np.uint8) if data.dtype == bool else data.reshape(-1)
         self.written = np.full(self.data.size, written)
         self.bits = self.data.view(f"u{self.data.itemsize}")
         self._watch: dict[str, np.ndarray] | None = None
@@ -436,7 +436,7 @@ def _call(e: ast.Call) -> Code:
 
 def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) -> Code:
     wants = np.float64
-    if name.endswith("f") and name[10:-1] in LIBDEVICE or name.endswith("float_as_int"):
+    if (name.endswith("f") and name[10:-1] in LIBDEVICE) or name.endswith("float_as_int"):
         wants = np.float32  # type: ignore[assignment]
     elif name.endswith(("int_as_float", "longlong_as_double")):
         wants = np.int32 if name.endswith("int_as_float") else np.int64  # type: ignore[assignment]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.errors import CompileError
-from graphc.ir.dims import Expr, FloorDiv, Size, Sym, _from_terms, lower, symbols
-from graphc.ir.dtypes import DType, int32
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, from_terms, lower, symbols
+from graphc.ir.dtypes import DType, int32, uint8
 from graphc.ir.node import Node
 from graphc.loops.nest import Axis, Nest, Write
 from graphc.loops.scalar import Scalar, operands, postorder
@@ -83,13 +83,19 @@ class KernelText:
     def pointer(self, node: Node) -> str:
         b = self.buffers[node]
         key = ("slot", b.name) if b.space == "slot" else b  # an update in place is the same memory
-        return self._param(key, "buffer", "p", b.type.dtype, b)
+        dtype = b.type.dtype
+        return self._param(key, "buffer", "p", uint8 if dtype.kind == "b" else dtype, b)  # a bool is a byte in memory
 
     def size(self, e: Size) -> str:
         """A size: tiny ones stand in the text, the others are parameters."""
         if isinstance(e, int) and 0 <= e <= 8:
             return str(e)
         return self._param(("size", e), "size", "s", int32, e)
+
+    def _int32(self, e: Size) -> str:
+        """A typed size: one literal among the bounds of a range would make it count in 64 bits."""
+        text = self.size(e)
+        return f"np.int32({text})" if text.isdigit() else text
 
     # -- blocks ----------------------------------------------------------------------------------------------------------
     def line(self, text: str, block: Block | None = None) -> None:
@@ -151,7 +157,7 @@ class KernelText:
         for mono, coef in e.terms if isinstance(e, Expr) else (((), e),):
             moving = tuple((b, p) for b, p in mono if self._moves(b))
             still = tuple((b, p) for b, p in mono if not self._moves(b))
-            groups[moving] = groups.get(moving, 0) + _from_terms([(still, coef)])
+            groups[moving] = groups.get(moving, 0) + from_terms([(still, coef)])
         text = ""
         for moving, factor in groups.items():
             sign, size = ("-", -factor) if _negative(factor) else ("+", factor)
@@ -215,7 +221,7 @@ class KernelText:
         if s.op == "load":
             names = symbols(s.attr[1][0])
             at = self.index(s.attr[1][0])
-            attr = f"{self.pointer(s.attr[0])}[{at}]"
+            attr = f"{self.pointer(s.attr[0])}[{at}]" + (" != 0" if s.dtype.kind == "b" else "")
             if s.args:
                 attr += f" if {self._held(s.args[0])} else {literal(0, s.dtype)}"
         elif s.op == "index":
@@ -229,13 +235,15 @@ class KernelText:
 
     def store(self, w: Write) -> None:
         value = self.value(w.value)
+        if w.value.dtype.kind == "b":
+            value = f"np.uint8(1) if {value} else np.uint8(0)"
         at = self.index(w.index[0])
         self.line(f"{self.pointer(w.node)}[{at}] = {value}")
 
     # -- frame -----------------------------------------------------------------------------------------------------------
     def open_points(self, axes: tuple[Axis, ...], points: Size, first: str, step: str) -> Block:
         """The loop over this thread's (or warp's) outer points, and the index of each axis from the running number."""
-        block = self.open(f"for u in range({first}, {self.size(points)}, {step}):", *self.nest.outer)
+        block = self.open(f"for u in range({first}, {self._int32(points)}, {step}):", *self.nest.outer)
         for a in self.nest.outer:
             if a not in axes:
                 self.line(f"{self.vars[a.name]} = np.int32(0)")

@@ -1,0 +1,167 @@
+"""Whole programs on the simulated CUDA target: training steps, state, named dims, and the form of the kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc import nn, optim
+from graphc.compiler import compile_graph
+from graphc.errors import NonFiniteError
+from graphc.testing import build_graph
+
+
+class Net(nn.Module):
+    """(N, 20) -> (N, 10), with a normalised hidden layer."""
+
+    def __init__(self):
+        self.a, self.norm, self.b = nn.Linear(20, 40), nn.LayerNorm(40), nn.Linear(40, 10)
+
+    def forward(self, x):
+        return self.b(self.norm(self.a(x)).relu())
+
+
+def model(target, optimizer=None):
+    gc.set_seed(3)
+    return gc.compile(Net(), gc.spec("N", 20), loss="cross_entropy", optimizer=optimizer or optim.Adam(1e-2), target=target)
+
+
+def batch(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, 20)).astype(np.float32), rng.integers(0, 10, rows)
+
+
+@pytest.mark.parametrize("optimizer", [lambda: optim.SGD(0.1, momentum=0.9), lambda: optim.Adam(1e-2)], ids=["sgd", "adam"])
+def test_a_training_step_equals_the_reference(optimizer):
+    ours, truth = model("cuda-sim", optimizer()), model("reference", optimizer())
+    x, y = batch(33)
+    a, b = ours.train_on_batch(x, y), truth.train_on_batch(x, y)
+    assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    mine, theirs = ours.state_dict(), truth.state_dict()
+    before = model("reference").state_dict()
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        scale = max(1.0, np.abs(value).max())
+        assert np.abs(mine[name] - value).max() <= 1e-5 * scale, name
+    assert any(np.abs(theirs[n] - before[n]).max() > 1e-3 for n in before)
+
+
+def test_a_few_steps_learn_and_prediction_follows():
+    ours = model("cuda-sim")
+    x, y = batch(64)
+    losses = [ours.train_on_batch(x, y)["loss"] for _ in range(8)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert ours.predict(x[:5]).shape == (5, 10)
+
+
+def test_a_loss_that_is_not_finite_writes_nothing():
+    ours = model("cuda-sim")
+    x, y = batch(4)
+    before = ours.state_dict()
+    x[1, 2] = np.nan
+    with pytest.raises(NonFiniteError):
+        ours.train_on_batch(x, y)
+    for name, value in ours.state_dict().items():
+        np.testing.assert_array_equal(value, before[name], name)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 33])
+def test_one_program_serves_every_size_of_a_named_dim(rows):
+    f = gc.compile(lambda x: ((x * 2).softmax(-1), x.sum(0), x.max(1)), gc.spec("N", 19), target="cuda-sim")
+    x = np.random.default_rng(0).normal(size=(rows, 19)).astype(np.float32)
+    soft, columns, rows_ = f(x)
+    e = np.exp(2 * x - 2 * x.max(1, keepdims=True))
+    np.testing.assert_allclose(soft, e / e.sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(columns, x.sum(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(rows_, x.max(1))
+
+
+def test_more_points_than_threads_are_walked_in_strides_of_the_grid(monkeypatch):
+    from graphc.backends.cuda import program
+
+    monkeypatch.setattr(program, "BLOCKS", 2)
+    x = np.random.default_rng(0).normal(size=(37, 70)).astype(np.float32)
+    graph, arrays = build_graph(lambda x: (x.exp(), x.sum(-1), x.sum(0)), x)
+    for name, value in compile_graph(graph, "reference")(arrays).items():
+        np.testing.assert_allclose(compile_graph(graph, "cuda-sim")(arrays)[name], value, rtol=1e-5, atol=1e-5)
+
+
+# -- the form of kernels -----------------------------------------------------------------------------------------------------
+def texts(fn, *arrays):
+    graph, _ = build_graph(fn, *arrays)
+    return [k.printed.text for k in compile_graph(graph, "cuda-sim").kernels]
+
+
+X = np.zeros((50, 70), np.float32)
+
+
+def test_a_contiguous_fold_takes_a_warp_and_a_column_fold_a_thread():
+    (rows,) = texts(lambda x: x.sum(-1), X)
+    (columns,) = texts(lambda x: x.sum(0), X)
+    assert "one warp" in rows and "cuda.shfl_xor_sync" in rows and "if lane == 0:" in rows
+    assert "one thread" in columns and "shfl" not in columns and columns.count("for ") == 2
+
+
+def test_layers_of_different_width_share_a_kernel():
+    (a,), (b,) = texts(lambda x: x.softmax(-1), X), texts(lambda x: x.softmax(-1), np.zeros((40, 90), np.float32))
+    assert a == b
+
+
+def test_a_division_that_cannot_be_negative_is_unsigned_and_one_by_a_power_of_two_a_shift():
+    (text,) = texts(lambda x: x.reshape(35, 100).transpose(1, 0) + 1.0, X)
+    assert "np.uint32(" in text and "//" in text
+    (text,) = texts(lambda x: x.pad((0, 1), (0, 1), (1, 0)), X)
+    assert ">> 1" in text and "//" not in text.split("i0 =")[1]
+
+
+def test_it_says_what_it_is():
+    graph, _ = build_graph(lambda x: (x @ x.transpose(1, 0)).relu(), X)
+    exe = compile_graph(graph, "cuda-sim")
+    assert {"traced", "layout", "schedule"} <= set(exe.stages)
+    assert "contract" in exe.listing() and exe.decisions and exe.memory_analysis().arena_bytes >= 0
+    with pytest.raises(TypeError, match="threads"):
+        compile_graph(graph, "cuda-sim", threads=2)
+
+
+# -- offline compilation -----------------------------------------------------------------------------------------------------
+def _compiler():
+    """``numba.cuda``, where it and libNVVM are here (no GPU is needed)."""
+    try:
+        from numba import cuda
+        from numba.cuda.cudadrv.nvvm import NVVM
+
+        NVVM()
+    except Exception as e:  # whatever is missing, there is nothing to test
+        pytest.skip(f"no CUDA compiler: {type(e).__name__}")
+    return cuda
+
+
+CASES = {
+    "softmax": lambda x: x.softmax(-1),
+    "bools": lambda x: (x < 0.0).logical_and(x > -1.0),
+    "bytes": lambda x: x.cast("int8").sum(-1),
+    "window": lambda x: x.reshape(1, 1, 50, 70).max_pool2d(3, stride=2, padding=1),
+    "contraction": lambda x: (x @ x.transpose(1, 0)).erf(),
+    "integers": lambda x: x.cast("int32") * 3 - 1,
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_compile_to_ptx(case, monkeypatch):
+    cuda = _compiler()
+    from numba import types
+    from numba.cuda import dispatcher
+
+    class Device:
+        compute_capability = (8, 0)
+
+    monkeypatch.setattr(dispatcher, "get_current_device", Device)  # Numba's own shuffles ask which GPU they are for
+    graph, _ = build_graph(CASES[case], X)
+    for k in compile_graph(graph, "cuda-sim").kernels:
+        made: dict = {}
+        exec(k.printed.text, made)
+        kinds = [getattr(types, p.dtype.name) for p in k.printed.params]
+        signature = tuple(types.CPointer(t) if p.kind == "buffer" else t for p, t in zip(k.printed.params, kinds, strict=True))
+        ptx, _ = cuda.compile_ptx(made["kernel"].py_func, signature, cc=(8, 0))
+        assert ".entry" in ptx and "div.s64" not in ptx and "div.u64" not in ptx

@@ -1,0 +1,78 @@
+"""Every operator record on the simulated CUDA target: its samples give what the reference gives."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import numpy as np
+import pytest
+
+from graphc.compiler import compile_graph
+from graphc.errors import CompileError
+from graphc.loops.scalar import INSTRUCTIONS
+from graphc.ops.elementwise import div
+from graphc.passes.pipeline import Settings, lower
+from tests.ops.cases import OPS, assert_close, sample_graph, takes
+
+from graphc.backends.cuda.printers.instructions import TABLE
+
+MISSING = {"scatter", "scan", "custom"}
+FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu", re.IGNORECASE)
+
+
+def test_one_table_prints_every_scalar_instruction():
+    assert set(TABLE) == set(INSTRUCTIONS)
+
+
+@pytest.mark.parametrize("op,dtype", [(op, d) for op in OPS for d in ("float32", "float64") if takes(op, d)], ids=lambda v: getattr(v, "name", v))
+def test_the_simulator_computes_what_the_reference_says(op, dtype):
+    graph, arrays, labels = sample_graph(op, dtype)
+    kinds = {n.op.kind for n in lower(graph, Settings()).graph.nodes}
+    if kinds & MISSING:
+        with pytest.raises(CompileError, match=r"not yet on cuda-sim: <(scatter_add|scan) "):
+            compile_graph(graph, "cuda-sim")
+        return
+    exe = compile_graph(graph, "cuda-sim")
+    found = exe(arrays)
+    exact = compile_graph(graph, "reference", mode="exact" if dtype == "float32" else "faithful")(arrays)
+    for (name, node), label in zip(graph.outputs, labels, strict=True):
+        assert found[name].dtype == node.dtype.numpy, label
+        assert_close(found[name], exact[name], op.tolerance.get(dtype, 0.0), label)
+    for k in exe.kernels:
+        _is_plain_cuda(k.printed.text)
+
+
+def _is_plain_cuda(text: str) -> None:
+    """It parses, imports NumPy and Numba alone, and speaks of threads and not of vector registers."""
+    module = ast.parse(text)
+    imports = [ast.unparse(n) for n in module.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    assert imports == ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice"]
+    (kernel,) = (n for n in module.body if isinstance(n, ast.FunctionDef))
+    assert [ast.unparse(d) for d in kernel.decorator_list] == ["cuda.jit"]
+    code = "\n".join(line.split("#")[0] for line in text.splitlines())
+    assert not FOREIGN.search(code), FOREIGN.search(code)
+    assert "cuda.threadIdx.x" in code
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8", "uint32"])
+def test_integers_wrap_and_divide_as_the_reference(dtype):
+    from graphc.testing import build_graph
+
+    info = np.iinfo(dtype)
+    x = np.array([info.min, info.max, info.max - 1, 7, info.min + 7, 0, 3], dtype)
+    y = np.array([info.max, info.max, 2, 0, 2, 5, info.max], dtype)
+
+    def f(a, b):
+        return [a + b, a - b, a * b, a.maximum(b), a.minimum(b), a < b, (a * a).sum(), div(a, b)]
+
+    graph, arrays = build_graph(f, x, y)
+    with np.errstate(all="ignore"):
+        wanted = compile_graph(graph, "reference")(arrays)
+    # towards zero, and 0 where the divisor is: in Python's integers, which have no width to lose digits in
+    quotients = [0 if v == 0 else abs(u) // abs(v) * (1 if (u < 0) == (v < 0) else -1) for u, v in zip(x.tolist(), y.tolist(), strict=True)]
+    wanted["o7"] = np.array(quotients, dtype)
+    found = compile_graph(graph, "cuda-sim")(arrays)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(found[name], value, name)
+        assert found[name].dtype == value.dtype

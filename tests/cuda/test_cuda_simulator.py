@@ -1,0 +1,169 @@
+"""The simulator: it computes with Numba's types, and it traps what a GPU would do wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphc.backends.cuda.sim import Memory, SimulationError, launch
+from graphc.compiler import compile_graph
+from graphc.testing import build_graph
+
+THREAD = "np.int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)"
+
+
+def run(*lines: str, blocks: int = 1, threads: int = 32, **args) -> dict:
+    """Runs a kernel of these lines; arrays become memory, and come back."""
+    memory = {k: v if isinstance(v, (Memory, np.generic)) else Memory(k, np.array(v)) for k, v in args.items()}
+    text = f"@cuda.jit\ndef kernel({', '.join(args)}):\n" + "".join(f"    {line}\n" for line in lines)
+    launch(text, blocks, threads, memory)
+    return {k: m.data for k, m in memory.items() if isinstance(m, Memory)}
+
+
+def kernel_of(fn, *arrays):
+    """The one kernel of a function, and arguments for it (shared by the planted bugs below)."""
+    graph, given = build_graph(fn, *arrays)
+    exe = compile_graph(graph, "cuda-sim")
+    (k,) = exe.kernels
+    args = {}
+    for p in k.printed.params:
+        if p.kind == "buffer":
+            name = p.value.name
+            args[p.name] = Memory(name, given[name].copy()) if name in given else Memory(name, np.zeros(p.value.elements, p.dtype.numpy), written=False)
+        else:
+            args[p.name] = p.dtype.numpy.type(p.value if p.kind == "size" else p.value[0][1])
+    return k.printed.text, args
+
+
+def planted(text: str, old: str, new: str) -> str:
+    assert old in text, f"{old!r} is not in\n{text}"
+    return text.replace(old, new)
+
+
+def softmax():
+    return kernel_of(lambda x: x.softmax(-1), np.random.default_rng(0).normal(size=(3, 70)).astype(np.float32))
+
+
+def addition():
+    return kernel_of(lambda x, y: x + y, np.ones((5, 30), np.float32), np.arange(150, dtype=np.float32).reshape(5, 30))
+
+
+# -- planted bugs ------------------------------------------------------------------------------------------------------------
+def test_the_kernels_run_without_the_bugs():
+    for text, args in (softmax(), addition()):
+        launch(text, 2, 64, args)
+
+
+@pytest.mark.parametrize(
+    "make,old,new,message",
+    [
+        (softmax, "range(lane, s0, ", "range(lane, s0 + 1, ", r"load out of bounds: x0 \(float32\[210\]\) at 210 by block 1, thread 6, line \d+: p0\[j0\]"),
+        (addition, "range(first, s0, step)", "range(first, s0 + 1, step)", r"load out of bounds: x0 .* at 150 by block 0, thread 22"),
+        (addition, "v0 = p0[i0]", "v0 = p0[i0 - 1]", r"load out of bounds: x0 .* at -1 by block 0, thread 0"),
+        (addition, "p2[i0] = ", "p2[i0 + 1] = ", r"store out of bounds: o0 .* at 150 by block 0, thread 21"),
+        (addition, "p2[i0] = ", "p2[np.int32(i0 >> 1)] = ", r"race: o0 .* at \d+ is written by block 0, thread \d+ and used by another"),
+        (addition, "p1[i0]", "p2[i0]", "load of memory that was never written: o0 .* at 0 by block 0, thread 0"),
+        (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: cuda.shfl_xor_sync"),
+        (softmax, "np.float32(1.0) / a1", "1.0 / a1", "a float64 value is stored to o0"),
+        (softmax, "a1 = a1 + b1", "a1 = a1 + b1 * 2", "a1 changes its type from float32 to float64"),
+    ],
+)
+def test_a_planted_bug_is_caught(make, old, new, message):
+    text, args = make()
+    with pytest.raises(SimulationError, match=message):
+        launch(planted(text, old, new), 2, 64, args)
+
+
+def test_a_loop_that_ends_early_leaves_memory_that_reading_traps():
+    text, args = addition()
+    launch(planted(text, "range(first, s0, step)", "range(first, s0 - 1, step)"), 2, 64, args)
+    with pytest.raises(SimulationError, match="never written: o0 .* at 149"):
+        launch(text, 2, 64, args | {"p0": args["p2"], "p2": Memory("next", np.zeros(150, np.float32), written=False)})
+
+
+# -- races -------------------------------------------------------------------------------------------------------------------
+X = np.arange(64, dtype=np.float32)
+
+
+def test_writing_what_another_thread_reads_is_a_race():
+    lines = (f"i = {THREAD}", "v = p[63 - i]", "p[i] = v")
+    with pytest.raises(SimulationError, match="race: p"):
+        run(*lines, threads=64, p=X)
+    with pytest.raises(SimulationError, match="race: p"):  # also within a warp: nothing orders its threads
+        run(*(line.replace("63", "31") for line in lines), p=X)
+
+
+def test_a_warp_that_meets_may_write_what_it_has_read():
+    found = run(f"i = {THREAD}", "v = p[31 - i]", "cuda.syncwarp()", "p[i] = v", p=X[:32])
+    np.testing.assert_array_equal(found["p"], X[31::-1])
+
+
+def test_a_warp_meeting_does_not_order_other_warps():
+    with pytest.raises(SimulationError, match="race: p"):
+        run(f"i = {THREAD}", "v = p[0]", "cuda.syncwarp()", "if i == 0:", "    p[0] = v", threads=64, p=X)
+    with pytest.raises(SimulationError, match="race: p"):
+        run(f"i = {THREAD}", "p[i] = np.float32(1)", "cuda.syncwarp()", "v = p[63 - i]", "q[i] = v", threads=64, p=X, q=X)
+
+
+def test_equal_values_to_one_address_are_no_race_and_own_memory_is_free_to_use():
+    found = run(f"i = {THREAD}", "p[0] = np.float32(5)", threads=64, p=X)
+    assert found["p"][0] == 5
+    found = run(f"i = {THREAD}", "p[i] = p[i] + np.float32(1)", "p[i] = p[i] * np.float32(2)", threads=64, p=X)
+    np.testing.assert_array_equal(found["p"], (X + 1) * 2)
+
+
+def test_different_values_to_one_address_are_a_race_also_at_different_times():
+    with pytest.raises(SimulationError, match="race: p"):
+        run(f"i = {THREAD}", "p[0] = np.float32(i)", p=X)
+    with pytest.raises(SimulationError, match="race: p"):
+        run(f"i = {THREAD}", "if i == 0:", "    p[5] = np.float32(1)", "if i == 40:", "    p[5] = np.float32(2)", threads=64, p=X)
+
+
+# -- meaning -----------------------------------------------------------------------------------------------------------------
+def test_types_are_numbas_and_not_numpys():
+    big = np.array([2**30], np.int32)
+    found = run("v = p[0] * p[0]", "q[0] = v", p=big, q=np.zeros(1, np.int64))  # two int32 give an int64
+    assert found["q"][0] == 2**60
+    found = run("v = np.int32(p[0] * 4 + p[0])", "q[0] = v", p=big, q=np.zeros(1, np.int32))
+    assert found["q"][0] == 2**30
+    with pytest.raises(SimulationError, match="a float64 value is stored to q"):
+        run("q[0] = p[0] * 0.5", p=X, q=X)
+    with pytest.raises(SimulationError, match="a float64 value is stored to q"):
+        run("q[0] = p[0] + np.int32(1)", p=X, q=X)
+
+
+def test_arithmetic_is_rounded_to_float32_and_fma_once():
+    a = np.array([1 + 2**-12], np.float32)
+    found = run("q[0] = libdevice.fmaf(p[0], p[0], -p[0] * p[0])", "q[1] = p[0] * p[0] - p[0] * p[0]", p=a, q=np.zeros(2, np.float32))
+    exact = float(a[0]) ** 2 - float(np.float32(a[0] * a[0]))
+    assert found["q"].tolist() == [np.float32(exact), 0.0] and exact
+
+
+def test_floats_become_integers_as_on_the_device():
+    values = np.array([1e20, -1e20, np.nan, -2.9], np.float32)
+    found = run(f"i = {THREAD}", "if i < 4:", "    q[i] = np.int32(p[i])", p=values, q=np.zeros(4, np.int32))
+    assert found["q"].tolist() == [2**31 - 1, -(2**31), 0, -2]
+
+
+def test_lanes_leave_loops_at_different_times_and_conditions_guard_loads():
+    found = run(
+        f"i = {THREAD}", "a = np.float32(0)", "for j in range(i):", "    a = a + np.float32(j)", "v = p[i] if i < s else np.float32(-1)", "q[i] = a + v",
+        p=X[:5], q=X[:32], s=np.int32(5),
+    )  # fmt: skip
+    i = np.arange(32)
+    np.testing.assert_array_equal(found["q"], i * (i - 1) / 2 + np.where(i < 5, i, -1))
+
+
+def test_shuffles_move_values_across_a_warp():
+    found = run(f"i = {THREAD}", "for k in range(5):", "    p[i] = p[i] + cuda.shfl_xor_sync(0xffffffff, p[i], 16 >> k)", threads=64, p=X)
+    np.testing.assert_array_equal(found["p"], np.repeat([X[:32].sum(), X[32:].sum()], 32))
+
+
+def test_what_it_does_not_know_it_refuses():
+    for line in ("while True: pass", "v = cuda.shared.array(4, np.float32)", "v = p[0] < p[1] < p[2]", "v = w"):
+        with pytest.raises(SimulationError):
+            run(line, p=X)
+    with pytest.raises(SimulationError, match="whole warps"):
+        run("v = p[0]", threads=20, p=X)
+    with pytest.raises(SimulationError, match="untyped int"):
+        launch("@cuda.jit\ndef kernel(s):\n    v = s\n", 1, 32, {"s": 3})
