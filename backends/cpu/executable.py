@@ -6,6 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,10 @@ class CpuExecutable:
             self._bindings.popitem(last=False)
         return binding
 
-    @property
+    @cached_property
     def _arg_graph(self) -> Graph:
-        return Graph(self.graph.name, tuple(self._args), self.graph.outputs)
+        """The graph with its arguments alone as inputs: what sizes are solved from."""
+        return Graph(self.graph.name, tuple(self._args), self.graph.outputs, provenance=self.graph.provenance)
 
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""

@@ -88,7 +88,18 @@ def bind_dims(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
             missing = ", ".join(sorted(symbols(want) - set(dims)))
             raise GuardError(f"the size of {missing} cannot be told from {want} = {have} (input {name!r}, declared {spec})")
         pending = later
+    _check_guards(graph, dims)
     return dims
+
+
+def _check_guards(graph: Graph, dims: Mapping[str, int]) -> None:
+    """Sizes that the graph assumes to be equal must be."""
+    for node in graph.guards:
+        for axis, (have, want) in enumerate(zip(node.inputs[0].shape, node.shape, strict=True)):
+            a, b = evaluate(have, dims), evaluate(want, dims)
+            if a != b:
+                where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in graph.provenance.locs(node))
+                raise GuardError(f"{have} = {a} and {want} = {b} must be equal (axis {axis} of {node.inputs[0].op.name})", where=where)
 
 
 def _solve(size: Size, value: int) -> tuple[str, int | None] | None:

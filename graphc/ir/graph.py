@@ -29,8 +29,7 @@ class Input:
 class Graph:
     """An immutable computation: ``outputs`` are returned, ``updates`` are written to params and state after the outputs.
 
-    ``finite`` names an output that must be finite, or nothing is written. ``guards`` are equations between sizes that
-    could not be settled when the graph was built; they are checked when sizes are bound.
+    ``finite`` names an output that must be finite, or nothing is written.
     """
 
     name: str
@@ -64,6 +63,11 @@ class Graph:
             for i in n.inputs:
                 table[i].append(n)
         return table
+
+    @cached_property
+    def guards(self) -> list[Node]:
+        """Claims that sizes are equal, which are checked when sizes are bound: the ``assume`` nodes."""
+        return [n for n in self.nodes if n.op.name == "assume"]
 
     @property
     def dims(self) -> list[str]:

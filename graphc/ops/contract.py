@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..ir.dims import prod
+from ..ir.dims import Expr, prod
 from ..ir.dtypes import promote
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
@@ -112,6 +112,8 @@ def matmul(a: Any, b: Any) -> Node:
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError("matmul: a scalar operand", hint="use *")
     inner = y.shape[-2 if y.ndim > 1 else 0]
+    if isinstance(inner, Expr) and isinstance(x.shape[-1], Expr):
+        x = lookup("assume").call(x, (*x.shape[:-1], inner))  # named sizes: equal by a guard
     if x.shape[-1] != inner:
         raise ShapeError(f"matmul: inner dimensions differ: a {show(x.shape)} @ b {show(y.shape)}")
     if y.ndim <= 2:

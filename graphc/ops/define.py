@@ -34,6 +34,7 @@ __all__ = [
     "primitive",
     "require_float",
     "same_shape",
+    "settle",
     "show",
 ]
 
@@ -96,6 +97,24 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
             size = d
         out.append(size)
     return tuple(out)
+
+
+def settle(nodes: Sequence[Node]) -> list[Node]:
+    """Operands with differing named sizes on one axis (N against M) made to agree by a guard.
+
+    Whether N equals M is not known when the graph is built, so ``assume`` says it and the claim is checked when sizes are
+    bound. A named size against a number stays an error: that is a mistake far more often than an intention.
+    """
+    out = list(nodes)
+    rank = max((n.ndim for n in out), default=0)
+    for axis in range(-rank, 0):
+        named = [n.shape[axis] for n in out if -axis <= n.ndim and isinstance(n.shape[axis], Expr)]
+        for i, n in enumerate(out):
+            if -axis <= n.ndim and isinstance(n.shape[axis], Expr) and n.shape[axis] != named[0]:
+                shape = list(n.shape)
+                shape[axis] = named[0]
+                out[i] = lookup("assume").call(n, shape)
+    return out
 
 
 def same_shape(*types: Type) -> Shape:
@@ -186,6 +205,7 @@ def elementwise(
         nodes = _promote(operands, share)
         if kinds == FLOATS and not nodes[share[0]].dtype.is_float:
             nodes = [n.cast(float32) if i in share else n for i, n in enumerate(nodes)]
+        nodes = settle(nodes)
         shape = broadcast_shapes([n.shape for n in nodes])
         ready = [n if n.shape == shape else lookup("broadcast_to").call(n, shape) for n in nodes]
         return Node.make(lookup(name), ready)

@@ -56,6 +56,21 @@ reshape = primitive(
 )  # fmt: skip
 
 
+# -- assume --------------------------------------------------------------------------------------------------------------
+def _assume_infer(t: TensorType, *, shape: Shape) -> TensorType:
+    if len(shape) != t.rank or any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(shape, t.shape, strict=True)):
+        raise ShapeError(f"{show(t.shape)} cannot be {show(shape)}")
+    return TensorType(shape, t.dtype)
+
+
+assume = primitive(
+    "assume", "view", "``x``, whose sizes are claimed to equal ``shape``; the claim is checked when sizes are bound (a guard).",
+    lambda x, shape: x if tuple(shape) == x.shape else Node.make(lookup("assume"), (x,), shape=tuple(shape)), _assume_infer,
+    numpy=lambda x, *, shape: x, lower=lambda b, n, idx: b.value(n.inputs[0], idx),
+    grad=lambda n, g: (lookup("assume").call(g, n.inputs[0].shape),), method=False, cost=0,
+)  # fmt: skip
+
+
 # -- transpose -----------------------------------------------------------------------------------------------------------
 def _transpose(x: Node, *axes: Any) -> Node:
     """``x`` with its axes in another order; without axes, the last two swapped for rank 2 (NumPy's reversal in general)."""
