@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..ir.dims import Expr, Sym, sym
+from ..ir.dims import Expr, Sym, coefficient, sym
 from ..ir.graph import Graph
 from ..ir.layout import Layout
 from ..ir.node import Node
@@ -39,10 +39,9 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
             return None
         a, b = ins
         found = _base(b)
-        if found is None:
+        if found is None and _contiguous(b, by_node):
             return None
-        base, axes = found
-        k_axis, n_axis = axes
+        base, (k_axis, n_axis) = found or (b, (b.ndim - 2, b.ndim - 1))
         lanes = max(width * 4 // base.dtype.itemsize, 1)
         n = b.shape[-1]
         panel = lanes if isinstance(n, int) and n <= lanes else 2 * lanes
@@ -54,7 +53,7 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
                     chosen[name] = wanted
             if chosen.get(slot.name) == wanted:
                 return None
-        elif n_axis == base.ndim - 1 and (base.op.kind == "input" or (isinstance(a.shape[-2], int) and a.shape[-2] <= 8)):
+        elif found and n_axis == base.ndim - 1 and (base.op.kind == "input" or (isinstance(a.shape[-2], int) and a.shape[-2] <= 8)):
             return None  # contiguous along N as it is, and not read often enough to pay for a copy
         moved = Node.make(lookup("relayout"), (base,), layout=wanted)
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
@@ -85,6 +84,17 @@ def _base(b: Node) -> tuple[Node, tuple[int, int]] | None:
     if n is None or k is None:
         return None
     return base, (k, n)
+
+
+def _contiguous(b: Node, slots: Mapping[Node, object]) -> bool:
+    """Whether neighbours along N lie side by side, or will: what no single load gives is stored as it is."""
+    names = [f"q{i}" for i in range(b.ndim)]
+    builder = PointBuilder(dict(zip(names, b.shape, strict=True)), lambda n: n.op.kind in ("view", "identity") and n.op.name != "relayout")
+    s = builder.value(b, tuple(sym(n) for n in names))
+    if s.op != "load" or s.args or b.shape[-1] == 1:
+        return True
+    base, index = s.attr
+    return base not in slots and coefficient(builder.flat(index, base.shape), names[-1]) == 1
 
 
 def _rebase(node: Node, old: Node, new: Node) -> Node:
