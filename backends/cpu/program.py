@@ -12,8 +12,9 @@ import numpy as np
 from graphc.errors import CompileError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
-from graphc.runtime.store import ParameterStore, aligned_empty
-from graphc.schedule.memory import SLACK, MemoryPlan, plan_memory
+from graphc.runtime.memory import aligned_empty
+from graphc.runtime.store import ParameterStore
+from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
 
 from .machine.cache import Kernel, Progress, default_cache
@@ -70,7 +71,7 @@ class Binding:
         self.dims = dict(dims)
         self.plan: MemoryPlan = plan_memory(schedule, dims)
         self.nthreads = nthreads
-        self.arena = aligned_empty(self.plan.arena_bytes + SLACK, np.uint8)
+        self.arena = aligned_empty(self.plan.arena_bytes, np.uint8)
         self.offsets = {p.buffer: p.offset for p in self.plan.placements}
         self.keep: list[Any] = [self.arena]
         self.addresses: dict[Buffer, int] = {}
@@ -139,10 +140,10 @@ class Binding:
         if b in self.addresses:
             return self.addresses[b]
         if b.space == "const":
-            data = aligned_empty(max(b.node.attrs["value"].size, 1) + SLACK, b.type.dtype.numpy)
+            data = aligned_empty(max(b.node.attrs["value"].size, 1), b.type.dtype.numpy)
             data[: b.node.attrs["value"].size] = b.node.attrs["value"].reshape(-1)
         elif b.space == "static":
-            data = aligned_empty(evaluate(b.elements, self.dims) + SLACK, b.type.dtype.numpy)
+            data = aligned_empty(evaluate(b.elements, self.dims), b.type.dtype.numpy)
         else:
             raise CompileError(f"{b.name or b.node!r} has no address of its own")
         self.keep.append(data)

@@ -17,17 +17,9 @@ from ..errors import ParameterError
 from ..ir.dtypes import as_dtype
 from ..ir.layout import Layout, row_major
 from ..ir.types import TensorType
+from .memory import aligned_empty
 
-__all__ = ["ParameterStore", "Slot", "aligned_empty"]
-
-
-def aligned_empty(count: int, dtype: Any, alignment: int = 64, slack: int = 256) -> np.ndarray:
-    """An uninitialised 1-D array whose data starts on a cache line, with readable bytes behind it (a vector load of a
-    kernel may reach past the last element)."""
-    dt = np.dtype(dtype)
-    raw = np.empty(count * dt.itemsize + alignment + slack, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + count * dt.itemsize].view(dt)
+__all__ = ["ParameterStore", "Slot"]
 
 
 @dataclass(eq=False)

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..ir.dims import Size, evaluate
+from ..runtime.memory import SLACK
 from .program import Buffer, Check, Launch, Repeat, Schedule
 
 __all__ = ["MemoryPlan", "Placement", "plan_memory"]
 
 ALIGNMENT = 64
-SLACK = 256
-"""Readable bytes after every buffer: a vector load may reach past the last element."""
+
 
 
 @dataclass(frozen=True)
