@@ -51,7 +51,8 @@ class Program:
         for item in schedule.launches():
             nest = item.nest
             if nest.kind not in PRINTERS:
-                raise CompileError(f"{nest.kind} kernels are not yet on cuda-sim: {', '.join(map(repr, nest.nodes))}", hint='target="cpu" has them')
+                what = ", ".join(map(repr, nest.nodes))
+                raise CompileError(f"{nest.kind} kernels are not yet on cuda-sim: {what}", hint='target="cpu" has them')
             comment = f"{nest.kind}: {' '.join(n.op.name for n in nest.nodes)}"
             printed = PRINTERS[nest.kind](nest, schedule.buffers, comment)
             name = f"kernel_{blake2b(printed.text.encode(), digest_size=6).hexdigest()}"

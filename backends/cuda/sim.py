@@ -138,7 +138,7 @@ class Grid:
             lane = w * WARP + int(np.argmin(warps[w]))
             raise SimulationError(f"divergent warp: {self.where(lane)} does not reach {_show(node)}")
         self.epoch[some] += 1
-        return whole
+        return np.asarray(whole)
 
 
 def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: str = "kernel") -> None:
@@ -165,8 +165,9 @@ def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> tuple[tuple[str, ...], list[Code], frozenset[str]]:
     (fn,) = (n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef))
-    stored = {n.value.id for n in ast.walk(fn) if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store) and isinstance(n.value, ast.Name)}
-    return tuple(a.arg for a in fn.args.args), _block(fn.body), frozenset(stored)
+    targets = [t for s in ast.walk(fn) if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Subscript)]
+    stored = frozenset(t.value.id for t in targets if isinstance(t.value, ast.Name))
+    return tuple(a.arg for a in fn.args.args), _block(fn.body), stored
 
 
 def _show(node: ast.AST) -> str:
@@ -308,7 +309,7 @@ def _common(*values: Any) -> list[Any]:
 
 def _value(e: ast.expr) -> Code:
     if isinstance(e, ast.Constant):
-        c = np.bool_(e.value) if isinstance(e.value, bool) else np.int64(e.value) if isinstance(e.value, int) else np.float64(e.value)
+        c = np.bool_(e.value) if isinstance(e.value, bool) else np.int64(e.value) if isinstance(e.value, int) else np.float64(e.value)  # type: ignore[arg-type]
         return lambda g, mask: c
     if isinstance(e, ast.Name):
         return _name(e)
@@ -368,7 +369,8 @@ def _choice(e: ast.IfExp, test: Code, body: Code, orelse: Code) -> Code:
         x, y = body(g, mask & c), orelse(g, mask & ~c)
         if x.dtype != y.dtype:
             x, y = _common(x, y)
-        return np.where(c, x, y)[()]
+        out: Any = np.where(c, x, y)
+        return out[()]
 
     return run
 
@@ -394,7 +396,7 @@ def _bits(source: Any, target: Any) -> Callable[[Any], Any]:
 
 
 LIBDEVICE: dict[str, Callable[..., Any]] = {
-    **{n: f for n, f in (("sqrt", np.sqrt), ("floor", np.floor), ("ceil", np.ceil), ("rint", np.rint), ("trunc", np.trunc), ("fabs", np.abs), ("fma", _fma))},
+    **{"sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "fabs": np.abs, "fma": _fma},
     "float_as_int": _bits(np.float32, np.int32),
     "int_as_float": _bits(np.int32, np.float32),
     "double_as_longlong": _bits(np.float64, np.int64),
@@ -412,7 +414,9 @@ def _convert(dtype: np.dtype[Any]) -> Callable[[Any], Any]:
             return x.astype(dtype)
         low, high = x <= float(limits.min), x >= float(limits.max)
         safe = np.where(low | high | (x != x), 0, x).astype(dtype)
-        return np.where(low, dtype.type(limits.min), np.where(high, dtype.type(limits.max), safe))[()]
+        ends = np.where(high, dtype.type(limits.max), dtype.type(limits.min))
+        out: Any = np.where(low | high, ends, safe)
+        return out[()]
 
     return f
 

@@ -8,14 +8,13 @@ import re
 import numpy as np
 import pytest
 
+from graphc.backends.cuda.printers.instructions import TABLE
 from graphc.compiler import compile_graph
 from graphc.errors import CompileError
 from graphc.loops.scalar import INSTRUCTIONS
 from graphc.ops.elementwise import div
 from graphc.passes.pipeline import Settings, lower
 from tests.ops.cases import OPS, assert_close, sample_graph, takes
-
-from graphc.backends.cuda.printers.instructions import TABLE
 
 MISSING = {"scatter", "scan", "custom"}
 FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu", re.IGNORECASE)
@@ -25,7 +24,10 @@ def test_one_table_prints_every_scalar_instruction():
     assert set(TABLE) == set(INSTRUCTIONS)
 
 
-@pytest.mark.parametrize("op,dtype", [(op, d) for op in OPS for d in ("float32", "float64") if takes(op, d)], ids=lambda v: getattr(v, "name", v))
+CASES = [(op, d) for op in OPS for d in ("float32", "float64") if takes(op, d)]
+
+
+@pytest.mark.parametrize("op,dtype", CASES, ids=lambda v: getattr(v, "name", v))
 def test_the_simulator_computes_what_the_reference_says(op, dtype):
     graph, arrays, labels = sample_graph(op, dtype)
     kinds = {n.op.kind for n in lower(graph, Settings()).graph.nodes}

@@ -29,7 +29,8 @@ def kernel_of(fn, *arrays):
     for p in k.printed.params:
         if p.kind == "buffer":
             name = p.value.name
-            args[p.name] = Memory(name, given[name].copy()) if name in given else Memory(name, np.zeros(p.value.elements, p.dtype.numpy), written=False)
+            empty = Memory(name, np.zeros(p.value.elements, p.dtype.numpy), written=False)
+            args[p.name] = Memory(name, given[name].copy()) if name in given else empty
         else:
             args[p.name] = p.dtype.numpy.type(p.value if p.kind == "size" else p.value[0][1])
     return k.printed.text, args
@@ -57,13 +58,13 @@ def test_the_kernels_run_without_the_bugs():
 @pytest.mark.parametrize(
     "make,old,new,message",
     [
-        (softmax, "range(lane, s0, ", "range(lane, s0 + 1, ", r"load out of bounds: x0 \(float32\[210\]\) at 210 by block 1, thread 6, line \d+: p0\[j0\]"),
+        (softmax, "range(lane, s0, ", "range(lane, s0 + 1, ", r"load out of bounds: x0 \(float32\[210\]\) at 210 by block 1, thread 6"),
         (addition, "range(first, s0, step)", "range(first, s0 + 1, step)", r"load out of bounds: x0 .* at 150 by block 0, thread 22"),
         (addition, "v0 = p0[i0]", "v0 = p0[i0 - 1]", r"load out of bounds: x0 .* at -1 by block 0, thread 0"),
         (addition, "p2[i0] = ", "p2[i0 + 1] = ", r"store out of bounds: o0 .* at 150 by block 0, thread 21"),
-        (addition, "p2[i0] = ", "p2[np.int32(i0 >> 1)] = ", r"race: o0 .* at \d+ is written by block 0, thread \d+ and used by another"),
+        (addition, "p2[i0] = ", "p2[np.int32(i0 >> 1)] = ", r"race: o0 .* at \d+ is written by .* and used by another"),
         (addition, "p1[i0]", "p2[i0]", "load of memory that was never written: o0 .* at 0 by block 0, thread 0"),
-        (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: cuda.shfl_xor_sync"),
+        (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: cuda"),
         (softmax, "np.float32(1.0) / a1", "1.0 / a1", "a float64 value is stored to o0"),
         (softmax, "a1 = a1 + b1", "a1 = a1 + b1 * 2", "a1 changes its type from float32 to float64"),
     ],
@@ -77,7 +78,7 @@ def test_a_planted_bug_is_caught(make, old, new, message):
 def test_a_loop_that_ends_early_leaves_memory_that_reading_traps():
     text, args = addition()
     launch(planted(text, "range(first, s0, step)", "range(first, s0 - 1, step)"), 2, 64, args)
-    with pytest.raises(SimulationError, match="never written: o0 .* at 149"):
+    with pytest.raises(SimulationError, match=r"never written: o0 .* at 149 by block 0, thread 21, line 14: p0\[i0\]"):
         launch(text, 2, 64, args | {"p0": args["p2"], "p2": Memory("next", np.zeros(150, np.float32), written=False)})
 
 
@@ -147,7 +148,8 @@ def test_floats_become_integers_as_on_the_device():
 
 def test_lanes_leave_loops_at_different_times_and_conditions_guard_loads():
     found = run(
-        f"i = {THREAD}", "a = np.float32(0)", "for j in range(i):", "    a = a + np.float32(j)", "v = p[i] if i < s else np.float32(-1)", "q[i] = a + v",
+        f"i = {THREAD}", "a = np.float32(0)", "for j in range(i):", "    a = a + np.float32(j)",
+        "v = p[i] if i < s else np.float32(-1)", "q[i] = a + v",
         p=X[:5], q=X[:32], s=np.int32(5),
     )  # fmt: skip
     i = np.arange(32)

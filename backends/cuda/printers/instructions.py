@@ -8,17 +8,16 @@ for float32). Integer results are converted back at once: Numba computes int32 w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
 from graphc.errors import CompileError
 from graphc.ir.dtypes import DType
-from graphc.loops.scalar import Scalar
 
 __all__ = ["TABLE", "instruction", "literal", "shuffle"]
 
-Entry = Union[str, dict[str, str]]
+Entry = str | dict[str, str]
 
 
 def _libdevice(name: str) -> Entry:
@@ -124,5 +123,3 @@ def shuffle(name: str, dtype: DType, distance: str) -> str:
         return f"cuda.shfl_xor_sync(0xffffffff, np.int32(1) if {name} else np.int32(0), {distance}) != 0"
     return f"np.{dtype.name}(cuda.shfl_xor_sync(0xffffffff, np.int32({name}), {distance}))"
 
-
-_ = Scalar

@@ -85,9 +85,9 @@ def _pass(out: KernelText, nest: Nest, stage: Stage, lanes: Axis | None, unit: B
     """One pass over the folded axes: elements are written, accumulators fed, and lanes combined after it."""
     for a in stage.accs:
         out.line(f"a{a.number} = {literal(a.neutral, a.value.dtype)}")
-    loops = [a for a in nest.inner if a is not lanes]
-    for a in loops:
-        out.open(f"for {out.vars[a.name]} in range({out.size(a.size)}):", a)
+    loops = [axis for axis in nest.inner if axis is not lanes]
+    for axis in loops:
+        out.open(f"for {out.vars[axis.name]} in range({out.size(axis.size)}):", axis)
     if lanes is not None:
         out.open(f"for {out.vars[lanes.name]} in range(lane, {out.size(lanes.size)}, np.int32({WARP})):", lanes)
         loops.append(lanes)
