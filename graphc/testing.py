@@ -102,7 +102,7 @@ def _signs(rng: np.random.Generator, shape: Sequence[Any]) -> np.ndarray:
 def _compare(
     graph: Graph, arrays: dict[str, np.ndarray], loss: Node, grads: dict[str, Node], rng: Any, target: str, eps: float, rtol: float, atol: float, level: int
 ) -> None:
-    options = {"mode": "exact"} if target == "reference" else {}  # or a cast to float32 inside would round
+    options: dict[str, Any] = {"mode": "exact"} if target == "reference" else {}  # or a cast to float32 inside would round
     value = compile_graph(Graph("loss", graph.inputs, (("loss", loss),)), target, **options)
     slope = compile_graph(Graph("gradient", graph.inputs, tuple(grads.items())), target, **options)(arrays)
     for name, g in slope.items():
@@ -126,8 +126,8 @@ def graph_equal(a: Graph, b: Graph) -> bool:
 def assert_graph_equal(a: Graph, b: Graph) -> None:
     """Raises AssertionError with a diff of the text forms where :func:`graph_equal` fails."""
     if not graph_equal(a, b):
-        texts = [print_graph(g, locations=False).splitlines() for g in (a, b)]
-        raise AssertionError("graphs differ\n" + "\n".join(difflib.unified_diff(*texts, "first", "second", lineterm="")))
+        first, second = (print_graph(g, locations=False).splitlines() for g in (a, b))
+        raise AssertionError("graphs differ\n" + "\n".join(difflib.unified_diff(first, second, "first", "second", lineterm="")))
 
 
 # -- random graphs ---------------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def _reduce(draw: Any, st: Any, x: Node, nodes: list[Node]) -> Node | None:
 
 def _dot(draw: Any, st: Any, x: Node, nodes: list[Node]) -> Node | None:
     fits = [n for n in nodes if n.ndim == 2 and x.ndim >= 1 and n.shape[0] == x.shape[-1]]
-    return ops.tanh(ops.matmul(x, draw(st.sampled_from(fits)))) if fits else None  # type: ignore[no-any-return]
+    return ops.tanh(ops.matmul(x, draw(st.sampled_from(fits)))) if fits else None
 
 
 _STEPS = (_unary, _bounded, _binary, _binary, _view, _view, _reduce, _dot)

@@ -75,6 +75,7 @@ class _Emulation:
         self.trace: list[dict[int, list[np.ndarray]]] = []
         self.stopped = False
         self.memory: dict[object, tuple[Buffer, np.ndarray, int]] = {}
+        self.clean: dict[object, np.ndarray] = {}
         self.arena = np.full(binding.plan.arena_bytes + GUARD, POISON, np.uint8)
         self.rows = binding.main.rows if binding.main is not None else []
         at = [i for i, row in enumerate(self.rows) if row[0] in (w.CALL, w.CHECK_F32, w.CHECK_F64)]
@@ -86,9 +87,12 @@ class _Emulation:
         """The bytes of a buffer: a copy of the program's, or poison where nobody has written."""
         key, n, planned = memory_key(b), evaluate(b.nbytes, self.binding.dims), b.space == "temp" and not self.guarded
         if key not in self.memory:
-            raw = self.arena if planned else np.full(n + 2 * GUARD, POISON, np.uint8)
+            # guards are NaN too, but each buffer's its own: a kernel that copies one guard over another is seen
+            guard = np.resize(np.array([POISON, len(self.memory) % POISON, POISON, POISON], np.uint8), n + 2 * GUARD)
+            raw = self.arena if planned else guard
             start = self.binding.offsets[b] if planned else GUARD - raw.ctypes.data % 64
-            self.memory[key] = (b, raw, start)
+            raw[start : start + n] = POISON
+            self.memory[key], self.clean[key] = (b, raw, start), guard.copy()
             if b.space == "arg":
                 raw[start : start + n] = np.frombuffer(self.args[b.name].tobytes(), np.uint8)
             elif b.space in ("slot", "const", "static"):
@@ -170,15 +174,16 @@ class _Emulation:
                 )
         now = max((self.items[i].phase for i in here), default=-1)
         for p in self.binding.plan.placements:
-            if p.dies <= now and not self.guarded and self.memory.pop(memory_key(p.buffer), None):
+            if p.dies <= now and not self.guarded and self.memory.pop(memory_key(p.buffer), False):
                 self.arena[p.offset : p.offset + p.nbytes] = POISON
 
     def _look_at_guards(self, i: int) -> None:
-        for b, raw, start in self.memory.values():
-            end = start + evaluate(b.nbytes, self.binding.dims)
-            for side, zone in (("before the start", raw[:start]), ("past the end", raw[end:])):
-                if (zone != POISON).any():
-                    raise CompileError(f"GRAPHC_CHECK=bounds: {self._kernel(i)} writes {side} of {_name(b)}")
+        for key, (b, raw, start) in self.memory.items():
+            wrong = np.flatnonzero(raw != self.clean[key])
+            before, behind = wrong < start, wrong >= start + evaluate(b.nbytes, self.binding.dims)
+            if before.any() or behind.any():
+                side = "before the start" if before.any() else "past the end"
+                raise CompileError(f"GRAPHC_CHECK=bounds: {self._kernel(i)} writes {side} of {_name(b)}")
 
     def _kernel(self, i: int) -> str:
         item = self.items[i]

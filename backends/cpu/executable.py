@@ -33,7 +33,9 @@ BINDINGS = 32
 class CpuExecutable:
     """A graph compiled to kernels. Compilation happens when it is made; a new value of a named dim compiles nothing."""
 
-    def __init__(self, graph: Graph, store: ParameterStore | None, *, threads: int | None = None, width: int | None = None, progress: Any = None):
+    def __init__(
+        self, graph: Graph, store: ParameterStore | None, *, threads: int | None = None, width: int | None = None, progress: Any = None
+    ):
         if store is None and any(i.role != "arg" for i in graph.inputs):
             raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")
         self.graph = graph
@@ -166,7 +168,9 @@ class CpuExecutable:
                 k = self.program.kernels[i]  # type: ignore[index]
                 locs = sorted({str(loc) for n in k.launch.nest.nodes for loc in prov.locs(n)})
                 axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
-                lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}]  {k.launch.nest.name}" + (f"   # {', '.join(locs)}" if locs else ""))
+                lines.append(
+                    f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}]  {k.launch.nest.name}" + (f"   # {', '.join(locs)}" if locs else "")
+                )
             else:
                 lines.append(type(i).__name__.lower())
         return "\n".join(lines)
@@ -212,5 +216,3 @@ def work_of(schedule: Schedule, dims: Mapping[str, int]) -> int:
         points = evaluate(prod(a.size for a in (*n.outer, *n.inner)), dims)
         total += points * (evaluate(n.contract.k.size, dims) if n.contract else max(len(n.nodes), 1) * 4)
     return total
-
-

@@ -35,11 +35,11 @@ class CudaSimExecutable:
         self._args = [i for i in graph.inputs if i.role == "arg"]
         self._kept = [i for i in graph.inputs if i.role != "arg"]
         fixed = {i.name: row_major(i.node.ndim) for i in self._kept}
-        self.lowered: Lowered = lower(graph, Settings(16, fixed, may_choose=False))
+        self.lowered: Lowered = lower(graph, Settings(0, fixed, may_choose=False))
         for node in self.lowered.graph.nodes:
             if node.op.kind in ("scan", "custom"):
                 raise CompileError(f"{node.op.kind} is not yet on cuda-sim: {node!r}", hint='target="cpu" has it')
-        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed)
+        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, line=0)
         self.program = Program(self.schedule)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

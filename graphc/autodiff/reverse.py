@@ -69,7 +69,9 @@ def gradients(
         g = cotangent.get(n)
         if g is None:
             if not allow_unused:
-                raise GradientError(f"{n!r} does not influence the differentiated outputs", hint="remove it from wrt, or pass allow_unused=True")
+                raise GradientError(
+                    f"{n!r} does not influence the differentiated outputs", hint="remove it from wrt, or pass allow_unused=True"
+                )
             g = _zeros(n)
         result.append(g)
     return result
@@ -134,7 +136,9 @@ def _through(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) ->
         pairs = [(results[0], g)]
     wrt = [i for i in dict.fromkeys(node.inputs) if i in on_path and i.dtype.is_float]
     try:
-        grads = dict(zip(wrt, gradients([o for o, _ in pairs], [c for _, c in pairs], wrt, prov, allow_unused=True, leaves=True), strict=True))
+        grads = dict(
+            zip(wrt, gradients([o for o, _ in pairs], [c for _, c in pairs], wrt, prov, allow_unused=True, leaves=True), strict=True)
+        )
     except GraphcError as e:
         e.notes = (*e.notes, f"inside {node.op.name}")
         raise
@@ -148,5 +152,5 @@ def _through(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) ->
 
 def _zeros(n: Node) -> Node:
     zero = function("const")(0.0, n.dtype)
-    return lookup("broadcast_to").call(zero, n.shape)
-
+    out: Node = lookup("broadcast_to").call(zero, n.shape)
+    return out

@@ -53,7 +53,9 @@ def bind_dims(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
     for item in graph.inputs:
         spec = item.node.tensor
         if item.name not in inputs:
-            raise ParameterError(f"input {item.name!r} is missing: declared {spec}", hint="inputs: " + ", ".join(i.name for i in graph.inputs))
+            raise ParameterError(
+                f"input {item.name!r} is missing: declared {spec}", hint="inputs: " + ", ".join(i.name for i in graph.inputs)
+            )
         shape = tuple(int(s) for s in inputs[item.name].shape)
         if len(shape) != spec.rank:
             raise ShapeError(f"input {item.name!r} has shape {shape}, declared {spec}: rank {len(shape)} instead of {spec.rank}")
@@ -80,7 +82,9 @@ def bind_dims(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
                 continue
             unknown, value = solved
             if value is None:
-                raise GuardError(f"input {name!r} has size {have} on axis {axis}, declared {spec}: no {unknown} >= 0 makes {want} equal {have}")
+                raise GuardError(
+                    f"input {name!r} has size {have} on axis {axis}, declared {spec}: no {unknown} >= 0 makes {want} equal {have}"
+                )
             dims[unknown] = value
             origin[unknown] = f"{name!r} axis {axis}"
         if len(later) == len(pending):

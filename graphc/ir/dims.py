@@ -193,7 +193,7 @@ def floordiv(num: Size, den: Size, ranges: Mapping[str, Size] | None = None) -> 
     rest: list[tuple[Monomial, int]] = []
     den_terms = list(_terms(den))
     if len(den_terms) == 1:
-        (dm, dc), = den_terms
+        ((dm, dc),) = den_terms
         for mono, coef in _terms(num):
             q = _divide_monomial(mono, dm)
             if q is not None and dc and coef % dc == 0:
@@ -272,9 +272,7 @@ def substitute(x: Size, values: Mapping[str, Size], ranges: Mapping[str, Size] |
     return rewrite_atoms(x, lambda base: base.substitute(values, ranges) if hasattr(base, "substitute") else None, values, ranges)
 
 
-def rewrite_atoms(
-    x: Size, swap: Callable[[Atom], Any], values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None
-) -> Size:
+def rewrite_atoms(x: Size, swap: Callable[[Atom], Any], values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Size:
     """``x`` with symbols replaced by ``values`` and foreign atoms by ``swap`` (a size, an atom, or None to keep)."""
     if isinstance(x, int):
         return x

@@ -27,7 +27,7 @@ class DType:
     itemsize: int
 
     @property
-    def numpy(self) -> np.dtype:  # type: ignore[type-arg]
+    def numpy(self) -> np.dtype:
         return np.dtype("bool" if self.kind == "b" else self.name)
 
     @property

@@ -5,7 +5,7 @@ elements, panel by panel: the form in which a contraction reads its right operan
 
 >>> from graphc.ir.dims import sym
 >>> Layout((1, 0)).address((sym("i"), sym("j")), (4, 6))
-4*j + i
+i + 4*j
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ class Node:
     __slots__ = ("__weakref__", "_decomposed", "attrs", "inputs", "op", "type")
     op: OpDef
     inputs: tuple[Node, ...]
+    _decomposed: list[Node] | None
     attrs: dict[str, Any]
     type: Type
 
@@ -94,57 +95,57 @@ class Node:
         return _Method(call, self)
 
     def __add__(self, other: Any) -> Node:
-        return function("add")(self, other)
+        return _apply("add", self, other)
 
     def __radd__(self, other: Any) -> Node:
-        return function("add")(other, self)
+        return _apply("add", other, self)
 
     def __sub__(self, other: Any) -> Node:
-        return function("sub")(self, other)
+        return _apply("sub", self, other)
 
     def __rsub__(self, other: Any) -> Node:
-        return function("sub")(other, self)
+        return _apply("sub", other, self)
 
     def __mul__(self, other: Any) -> Node:
-        return function("mul")(self, other)
+        return _apply("mul", self, other)
 
     def __rmul__(self, other: Any) -> Node:
-        return function("mul")(other, self)
+        return _apply("mul", other, self)
 
     def __truediv__(self, other: Any) -> Node:
-        return function("div")(self, other)
+        return _apply("div", self, other)
 
     def __rtruediv__(self, other: Any) -> Node:
-        return function("div")(other, self)
+        return _apply("div", other, self)
 
     def __pow__(self, other: Any) -> Node:
-        return function("pow")(self, other)
+        return _apply("pow", self, other)
 
     def __matmul__(self, other: Any) -> Node:
-        return function("matmul")(self, other)
+        return _apply("matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Node:
-        return function("matmul")(other, self)
+        return _apply("matmul", other, self)
 
     def __neg__(self) -> Node:
-        return function("neg")(self)
+        return _apply("neg", self)
 
     def __lt__(self, other: Any) -> Node:
-        return function("lt")(self, other)
+        return _apply("lt", self, other)
 
     def __le__(self, other: Any) -> Node:
-        return function("le")(self, other)
+        return _apply("le", self, other)
 
     def __gt__(self, other: Any) -> Node:
-        return function("lt")(other, self)
+        return _apply("lt", other, self)
 
     def __ge__(self, other: Any) -> Node:
-        return function("le")(other, self)
+        return _apply("le", other, self)
 
     def __getitem__(self, key: Any) -> Node:
         if isinstance(self.type, TupleType):
             return Node.make(lookup("item"), (self,), index=key)
-        return function("getitem")(self, key)
+        return _apply("getitem", self, key)
 
     def __len__(self) -> int:
         if isinstance(self.type, TupleType):
@@ -168,6 +169,12 @@ class Node:
         raise DTypeError("a symbolic tensor has no values yet", hint="compile the function first: gc.compile(fn, *specs)(arrays)")
 
     __array_ufunc__ = None  # so that ndarray + tensor reaches __radd__
+
+
+def _apply(name: str, *args: Any) -> Node:
+    """A user function that gives one tensor."""
+    out: Node = function(name)(*args)
+    return out
 
 
 class _Method:

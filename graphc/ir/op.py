@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import TraceError
 
 if TYPE_CHECKING:
     from .node import Node
     from .types import Type
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = ["KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "lookup", "register", "sugar", "unregister"]
 
@@ -117,7 +119,7 @@ def register(op: OpDef) -> OpDef:
 _sugar: dict[str, Callable[..., Any]] = {}
 
 
-def sugar(fn: Callable[..., Any], name: str = "") -> Callable[..., Any]:
+def sugar(fn: F, name: str = "") -> F:
     """Registers a user function that only makes other operators' nodes (``mean``, ``flatten``, ``x[1:]``)."""
     _sugar[name or fn.__name__] = fn
     return fn

@@ -70,9 +70,7 @@ class Provenance:
             self.add(node, origin.locs, origin.scopes)
 
     @contextmanager
-    def recording(
-        self, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), locate: Locate | None = None
-    ) -> Iterator[Provenance]:
+    def recording(self, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), locate: Locate | None = None) -> Iterator[Provenance]:
         """Every node made inside gets these lines and scopes, or those that ``locate()`` gives at that moment."""
         token = _current.set((self, tuple(locs), tuple(scopes), locate))
         try:

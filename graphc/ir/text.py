@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileFormatError
+from ..errors import FileFormatError, GraphcError
 from .dims import Expr, Size, floordiv, sym
 from .dtypes import DType, as_dtype
 from .graph import Graph, Input
@@ -132,7 +132,12 @@ def parse_graph(text: str) -> Graph:
     Raises :class:`FileFormatError` naming the line, or the operator's own error where operands do not fit.
     """
     r = _Reader(text)
-    graph = _graph(r)
+    try:
+        graph = _graph(r)
+    except GraphcError:
+        raise
+    except Exception as e:  # attributes of the wrong kind reach deep into records before they fail
+        raise r.fail(f"something that makes sense here ({type(e).__name__}: {e})") from e
     if r.peek:
         raise r.fail("the end of the text")
     return graph
@@ -335,6 +340,9 @@ def _read_array(r: _Reader) -> np.ndarray:
 
 def _read_number(r: _Reader) -> float:
     token = r.next()
-    return {"inf": np.inf, "nan": np.nan}.get(token) if token in ("inf", "nan") else (  # type: ignore[return-value]
-        -np.inf if token == "-" and r.accept("inf") else ast.literal_eval(token)
+    return (
+        {"inf": np.inf, "nan": np.nan}.get(token)
+        if token in ("inf", "nan")
+        # type: ignore[return-value]
+        else (-np.inf if token == "-" and r.accept("inf") else ast.literal_eval(token))
     )

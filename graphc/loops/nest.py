@@ -111,4 +111,3 @@ class Nest:
         if self.contract is not None:
             found += [self.contract.a, self.contract.b]
         return found
-

@@ -337,7 +337,12 @@ def scalar_symbols(s: Scalar) -> set[str]:
     return found
 
 
-def replace(root: Scalar, swap: Callable[[Scalar], Scalar | None], values: Mapping[str, Size] | None = None, ranges: Mapping[str, Size] | None = None) -> Scalar:
+def replace(
+    root: Scalar,
+    swap: Callable[[Scalar], Scalar | None],
+    values: Mapping[str, Size] | None = None,
+    ranges: Mapping[str, Size] | None = None,
+) -> Scalar:
     """``root`` with instructions replaced bottom-up by ``swap`` (None keeps one) and axis symbols by ``values``.
 
     Index expressions are rebuilt too: symbols are substituted and scalars that stand in them are replaced.

@@ -35,7 +35,7 @@ def _axis(ins: list[Node | None], attrs: dict[str, Any]) -> None:
 
 def _away_from_zero(*shape: int) -> np.ndarray:
     x = rand(*shape)
-    return x + 0.1 * np.sign(x)
+    return np.asarray(x + 0.1 * np.sign(x))
 
 
 @composite(

@@ -62,7 +62,7 @@ def _numpy(a: np.ndarray, b: np.ndarray, *, contract: Any, batch: Any) -> np.nda
     lead, m, n = x.shape[: len(ba)], x.shape[len(ba) : len(ba) + len(fa)], y.shape[len(bb) + len(cb) :]
     k = int(np.prod(x.shape[len(ba) + len(fa) :], dtype=int))
     out = np.matmul(x.reshape(*lead, int(np.prod(m, dtype=int)), k), y.reshape(*lead, k, int(np.prod(n, dtype=int))))
-    return out.reshape((*lead, *m, *n))
+    return np.reshape(out, (*lead, *m, *n))
 
 
 def _grad(n: Node, g: Node) -> tuple[Node, Node]:

@@ -91,17 +91,20 @@ def _numpy(x: np.ndarray, w: np.ndarray, *, stride: Any, padding: Pads, dilation
     axes = tuple(range(2, 2 + rank))
     pads = [(evaluate(lo, dims or {}), evaluate(hi, dims or {})) for lo, hi in padding]
     holes = np.zeros((*x.shape[:2], *(max((n - 1) * a + 1, 0) if n else 0 for n, a in zip(x.shape[2:], input_dilation, strict=True))), x.dtype)
-    holes[(..., *(np.s_[::a] for a in input_dilation))] = x
+    index: tuple[Any, ...] = (..., *(np.s_[::a] for a in input_dilation))
+    holes[index] = x
     padded = np.pad(holes, [(0, 0), (0, 0), *((max(lo, 0), max(hi, 0)) for lo, hi in pads)])
     crop = (np.s_[max(-lo, 0) : n - max(-hi, 0)] for (lo, hi), n in zip(pads, padded.shape[2:], strict=True))  # negative pads cut away
-    padded = padded[(..., *crop)]
+    inside: tuple[Any, ...] = (..., *crop)
+    padded = padded[inside]
     spans = tuple((k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True))
     outs = [max((n - k) // s + 1, 0) for n, k, s in zip(padded.shape[2:], spans, stride, strict=True)]
     out = np.zeros((x.shape[0], w.shape[0], *outs), x.dtype)
     if not out.size or not w.size:
         return out
     view = np.lib.stride_tricks.sliding_window_view(padded, spans, axes)
-    view = view[(..., *(np.s_[::s] for s in stride), *(np.s_[::d] for d in dilation))]
+    steps: tuple[Any, ...] = (..., *(np.s_[::s] for s in stride), *(np.s_[::d] for d in dilation))
+    view = view[steps]
     cg, og = w.shape[1], w.shape[0] // groups
     kernel = tuple(range(2 + rank, 2 + 2 * rank))
     for i in range(groups):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -38,6 +38,7 @@ __all__ = [
     "show",
 ]
 
+F = TypeVar("F", bound=Callable[..., Any])
 FLOATS = "f"
 NUMERIC = "fiu"
 
@@ -150,7 +151,7 @@ def normal_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return out
 
 
-def primitive(name: str, kind: str, doc: str, call: Callable[..., Any], infer: Callable[..., Type], **fields: Any) -> Callable[..., Any]:
+def primitive(name: str, kind: str, doc: str, call: Callable[..., Any], infer: Callable[..., Type], **fields: Any) -> Callable[..., Node]:
     """Registers a primitive and gives back its user function, whose errors begin with the operator's name."""
 
     @functools.wraps(call)
@@ -244,7 +245,7 @@ def composite(
     inputs: int | None = None,
     prepare: Callable[[list[Node | None], dict[str, Any]], None] | None = None,
     **fields: Any,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[F], F]:
     """Decorator: the function of tensors *is* the decomposition; calling it makes one node that keeps the name.
 
     Leading parameters without a default are operands (``inputs`` overrides how many); the others are attributes. The
@@ -256,7 +257,7 @@ def composite(
     parameter. ``prepare(operands, attrs)`` may change both in place before the node is made, to normalise them.
     """
 
-    def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(fn: F) -> F:
         signature = inspect.signature(fn)
         params = list(signature.parameters.values())
         variadic = bool(params) and params[0].kind is inspect.Parameter.VAR_POSITIONAL
@@ -312,7 +313,7 @@ def composite(
         user = _named(call, name, text)
         user.__signature__ = signature  # type: ignore[attr-defined]
         op = register(OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, **fields))
-        return user
+        return cast(F, user)
 
     return wrap
 

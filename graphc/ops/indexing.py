@@ -187,4 +187,5 @@ def one_hot(indices: Node, classes: int, dtype: DType | str = float32) -> Node:
     """1 at each index of a new last axis of size ``classes``, 0 elsewhere; all 0 for an index out of range."""
     _need_int(indices.tensor)
     shape: Sequence[Size] = (*indices.shape, classes)
-    return eq(expand_dims(indices, -1).cast(int64), iota(shape, -1, int64)).cast(as_dtype(dtype))
+    out: Node = eq(expand_dims(indices, -1).cast(int64), iota(shape, -1, int64)).cast(as_dtype(dtype))
+    return out

@@ -114,7 +114,7 @@ def _labels(*shape: int, classes: int, dtype: Any = np.int64) -> np.ndarray:
 
 def _distribution(*shape: int, axis: int = 1) -> np.ndarray:
     p = rand(*shape, seed=3, low=0.1, high=1.0)
-    return p / p.sum(axis, keepdims=True)
+    return np.asarray(p / p.sum(axis, keepdims=True))
 
 
 @composite(

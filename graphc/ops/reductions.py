@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError
+from ..errors import DTypeError, ShapeError
 from ..ir.dims import Size, prod
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
@@ -23,6 +23,8 @@ __all__ = ["max", "mean", "sum", "variance"]
 def _infer(t: TensorType, *, axes: tuple[int, ...]) -> TensorType:
     if t.dtype.kind not in NUMERIC:
         raise DTypeError(f"{t.dtype} operands are not supported", hint="x.cast('int32')")
+    if normal_axes(axes, t.rank) != axes:
+        raise ShapeError(f"axes {axes} are not sorted axes of rank {t.rank}")
     return TensorType(tuple(s for i, s in enumerate(t.shape) if i not in axes), t.dtype)
 
 
@@ -36,7 +38,7 @@ def spread(x: Node, axes: Sequence[int], result: Node) -> Node:
     return broadcast_to(keep(x, axes, result), x.shape)
 
 
-def _reduction(name: str, instruction: str, neutral: float, numpy: Any, grad: Any, doc: str, samples: Any) -> Any:
+def _reduction(name: str, instruction: str, neutral: float, numpy: Any, grad: Any, doc: str, samples: Any) -> Callable[..., Node]:
     def call(x: Any, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:
         node = as_node(x)
         axes = normal_axes(axis, node.ndim)
@@ -68,7 +70,7 @@ def _fold(node: Node, instruction: str, neutral: float) -> Fold:
 
 def _max_numpy(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     low = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
-    return np.max(x, axis=axes, initial=low)
+    return np.asarray(np.max(x, axis=axes, initial=low))
 
 
 def _max_grad(n: Node, g: Node) -> tuple[Node]:

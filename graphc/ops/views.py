@@ -205,7 +205,7 @@ def _pad(x: Node, low: Sequence[Size], high: Sequence[Size], inner: Sequence[int
 
 def _pad_numpy(x: np.ndarray, *, low: Shape, high: Shape, inner: tuple[int, ...], value: float, dims: Any = None) -> np.ndarray:
     lo, hi = _dynamic(low, dims), _dynamic(high, dims)
-    shape = tuple(int(_padded(s, a, b, i)) for s, a, b, i in zip(x.shape, lo, hi, inner, strict=True))  # type: ignore[call-overload]
+    shape = tuple(evaluate(_padded(s, a, b, i), {}) for s, a, b, i in zip(x.shape, lo, hi, inner, strict=True))
     out = np.full(shape, value, x.dtype)
     if x.size:
         out[tuple(np.s_[a : a + (s - 1) * (i + 1) + 1 : i + 1] for s, a, i in zip(x.shape, lo, inner, strict=True))] = x
@@ -244,9 +244,9 @@ pad = primitive(
 
 # -- flip and concat -----------------------------------------------------------------------------------------------------
 def _flip(x: Node, axis: int) -> Node:
-    starts = [0] * x.ndim
+    starts: list[Size] = [0] * x.ndim
     steps = [1] * x.ndim
-    starts[axis], steps[axis] = x.shape[axis] - 1, -1  # type: ignore[call-overload]
+    starts[axis], steps[axis] = x.shape[axis] - 1, -1
     return _slice(x, starts, x.shape, steps)
 
 
@@ -295,7 +295,7 @@ def _concat_grad(n: Node, g: Node) -> list[Node]:
         starts: list[Size] = [0] * n.ndim
         starts[axis] = at
         out.append(_slice(g, starts, x.shape))
-        at = at + x.shape[axis]  # type: ignore[assignment]
+        at = at + x.shape[axis]
     return out
 
 

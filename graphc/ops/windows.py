@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError, TraceError
-from ..ir.dims import Size, floordiv, prod
+from ..ir.dims import Size, evaluate, floordiv, prod
 from ..ir.dtypes import DType
 from ..ir.node import Node
 from ..ir.op import Sample, lookup
 from ..ir.types import TensorType
 from ..loops.fold import Fold
 from .define import NUMERIC, as_node, composite, constant, primitive, rand, show
-from .elementwise import eq, logical_and, logical_not, logical_or, where
+from .elementwise import eq, logical_and, logical_not, logical_or, mul, where
 from .views import broadcast_to, pad
 from .views import slice as slice_
 
@@ -80,7 +80,7 @@ def _numpy(x: np.ndarray, *, combine: str, window: tuple[int, ...], strides: tup
     fill = 0 if combine == "add" else -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     padded = np.pad(x, padding, constant_values=fill)
     sizes = [window_size(n, w, s, lo, hi, d) for n, w, s, (lo, hi), d in zip(x.shape, window, strides, padding, dilation, strict=True)]
-    out = np.full([int(n) for n in sizes], fill, x.dtype)  # type: ignore[call-overload]
+    out = np.full([evaluate(n, {}) for n in sizes], fill, x.dtype)
     fold = np.add if combine == "add" else np.maximum
     for offset in itertools.product(*map(range, window)):
         part = padded[tuple(np.s_[o * d : o * d + (n - 1) * s + 1 : s] if n else np.s_[0:0] for o, d, s, n in zip(offset, dilation, strides, out.shape, strict=True))]
@@ -215,7 +215,7 @@ def avg_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, count
     """
     total = _windows(x, "add", kernel, stride, padding)
     if count_include_pad or not any(padding):
-        return total * (1.0 / (kernel[0] * kernel[1]))
+        return mul(total, 1.0 / (kernel[0] * kernel[1]))
     ones = broadcast_to(constant(1.0, x.dtype), (1, 1, *x.shape[2:]))
     return total / _windows(ones, "add", kernel, stride, padding)
 

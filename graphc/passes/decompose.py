@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..ir.graph import Graph
 from ..ir.node import Node, toposort
 from ..ir.provenance import Provenance
+from ..ir.types import TupleType
 
 __all__ = ["decompose"]
 
@@ -40,9 +41,9 @@ def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False)
                     stack.extend(reversed(pending))
                     continue
                 images = tuple(done(b) for b in body)
-                image[node] = images if isinstance(node.type, tuple) or hasattr(node.type, "items") else images[0]
+                image[node] = images if isinstance(node.type, TupleType) else images[0]
             elif node.op.kind == "tuple" and isinstance(image[node.inputs[0]], tuple):
-                image[node] = image[node.inputs[0]][node.attrs["index"]]  # type: ignore[index]
+                image[node] = image[node.inputs[0]][node.attrs["index"]]
                 prov.add(done(node), prov.of(node).locs, prov.of(node).scopes)
             else:
                 ins = tuple(done(i) for i in node.inputs)
@@ -69,5 +70,3 @@ def _body(node: Node, prov: Provenance) -> list[Node]:
             if n not in node.inputs:
                 prov.add(n, origin.locs, scopes)
     return node._decomposed
-
-

@@ -29,8 +29,11 @@ class LayoutChoice:
 
 
 def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may_choose: bool) -> LayoutChoice:
-    """``slots`` are layouts that are fixed already; ``width`` is the vector width in float32 lanes."""
+    """``slots`` are layouts that are fixed already; ``width`` is the vector width in float32 lanes (0: this
+    target reads its operands as they are)."""
     chosen = dict(slots)
+    if not width:
+        return LayoutChoice(graph, chosen)
     by_node = {i.node: i for i in graph.inputs if i.role != "arg"}
     partners = _partners(graph)
 
@@ -77,7 +80,13 @@ def _base(b: Node) -> tuple[Node, tuple[int, int]] | None:
     for axis, e in enumerate(s.attr[1]):
         if isinstance(e, int) and e == 0:
             continue
-        if not (isinstance(e, Expr) and len(e.terms) == 1 and e.terms[0][1] == 1 and len(e.terms[0][0]) == 1 and isinstance(e.terms[0][0][0][0], Sym)):
+        if not (
+            isinstance(e, Expr)
+            and len(e.terms) == 1
+            and e.terms[0][1] == 1
+            and len(e.terms[0][0]) == 1
+            and isinstance(e.terms[0][0][0][0], Sym)
+        ):
             return None
         where[e.terms[0][0][0][0].name] = axis
     k, n = where.get(names[-2]), where.get(names[-1])
@@ -113,5 +122,3 @@ def _partners(graph: Graph) -> dict[str, list[str]]:
                 if i.name.endswith("." + p.name) and i.node.type == p.node.type:
                     out.setdefault(p.name, []).append(i.name)
     return out
-
-

@@ -19,7 +19,7 @@ __all__ = ["Lowered", "PassRecord", "Settings", "lower"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a target tells the pipeline: vector width, fixed layouts, whether layouts may be chosen, claimed composites."""
+    """What a target tells the pipeline: vector width (0: no panels), fixed layouts, whether layouts may be chosen, claimed composites."""
 
     width: int = 16
     layouts: Mapping[str, Layout] = field(default_factory=dict)

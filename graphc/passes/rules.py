@@ -157,7 +157,8 @@ def _power(n: Node) -> Node | None:
         if k & 1:
             out = square if out is None else out * square
         square, k = (square * square if k > 1 else square), k >> 1
-    return out if c > 0 else 1.0 / out  # type: ignore[operator]
+    assert out is not None
+    return out if c > 0 else 1.0 / out
 
 
 SERIAL = 4096
@@ -171,7 +172,7 @@ def _two_steps(n: Node) -> Node | None:
     total = x.size
     if n.ndim or (isinstance(total, int) and total <= SERIAL):
         return None
-    fold = n.op.call
+    fold: Callable[..., Node] = n.op.call
     if x.ndim >= 2:
         inner = prod(x.shape[1:])
         return fold(fold(x, tuple(range(1, x.ndim))), 0) if isinstance(inner, int) and inner >= 16 else None

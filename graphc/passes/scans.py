@@ -17,7 +17,7 @@ __all__ = ["prune_scans"]
 def prune_scans(graph: Graph) -> Graph:
     """The graph with the unused results of its scans dropped, in bodies too."""
     graph, again = _once(graph), graph
-    while not graph.structural_key == again.structural_key:  # a dropped operand may have been the last reader of another scan
+    while graph.structural_key != again.structural_key:  # a dropped operand may have been the last reader of another scan
         graph, again = _once(graph), graph
     return graph
 
@@ -55,7 +55,9 @@ def _prune(node: Node, ins: tuple[Node, ...], used: set[int]) -> tuple[Node, dic
     keep_out = sorted(live)
     keep_in = [i for i, a in enumerate(args) if (i in live if i < n_carry else a in reached)]
     places = {old: new for new, old in enumerate(keep_out)}
-    inner = replace(body, inputs=tuple(body.inputs[i] for i in keep_in), outputs=tuple((f"r{k}", outputs[i]) for k, i in enumerate(keep_out)))
+    inner = replace(
+        body, inputs=tuple(body.inputs[i] for i in keep_in), outputs=tuple((f"r{k}", outputs[i]) for k, i in enumerate(keep_out))
+    )
     attrs = {
         **node.attrs,
         "body": prune_scans(inner),

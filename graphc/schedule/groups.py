@@ -184,7 +184,9 @@ def group_graph(graph: Graph, trip: Size = 0) -> Grouping:
         elif node.op.lower is not None:
             _place_point(g, node)
         else:
-            raise CompileError(f"{node.op.name} cannot be compiled: its record has neither lower= nor nest=", hint='target="reference" runs it')
+            raise CompileError(
+                f"{node.op.name} cannot be compiled: its record has neither lower= nor nest=", hint='target="reference" runs it'
+            )
     return g
 
 
@@ -225,7 +227,9 @@ def _strided(g: Grouping, operand: Node) -> bool:
 
 def _affine(e: Size, axes: set[str]) -> bool:
     """Whether no axis hides in a floor division or a loaded value."""
-    return isinstance(e, int) or all(isinstance(b, Sym) or not (symbols(atom(b)) & axes or isinstance(b, Scalar)) for mono, _ in e.terms for b, _p in mono)
+    return isinstance(e, int) or all(
+        isinstance(b, Sym) or not (symbols(atom(b)) & axes or isinstance(b, Scalar)) for mono, _ in e.terms for b, _p in mono
+    )
 
 
 def _base(g: Grouping, node: Node) -> Node:
@@ -251,7 +255,11 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
         if len(big) > 1 or any(t.attr[0] not in stored for t in read):
             continue
         body = postorder([s])
-        work = sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in body) if len(body) <= 10 * CHEAP else len(body)
+        work = (
+            sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in body)
+            if len(body) <= 10 * CHEAP
+            else len(body)
+        )
         if work <= CHEAP:
             g.sunk.add(node)
             for t in read:
@@ -315,9 +323,9 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
     for t in loads(body):
         if t.attr[0] in home.index:
             for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
-                a, b = _symbol(mine), _symbol(theirs)
-                if a in names and b is not None:
-                    mapping.setdefault(a, b)  # type: ignore[arg-type]
+                here, there = _symbol(mine), _symbol(theirs)
+                if here in names and there is not None:
+                    mapping.setdefault(here, there)
     sizes = {a.name: a.size for a in home.full}
     for space in home.spaces():
         left = [a for a in space if a.size != 1 and a.name not in mapping.values()]
@@ -387,7 +395,7 @@ def _position(node: Node, fold: Any, outer: list[Axis], inner: list[Axis], axis:
     if axes is None or len(outer) + len(inner) != node.inputs[0].ndim:
         return [*outer, *inner].index(axis)
     rest = [i for i in range(node.inputs[0].ndim) if i not in axes]
-    return axes[inner.index(axis)] if axis in inner else rest[outer.index(axis)]  # type: ignore[no-any-return]
+    return int(axes[inner.index(axis)]) if axis in inner else rest[outer.index(axis)]
 
 
 def _join_fold(
@@ -434,7 +442,7 @@ def _join_fold(
 
 def _symbol(e: Size) -> str | None:
     if isinstance(e, Expr) and len(e.terms) == 1:
-        (mono, coef), = e.terms
+        ((mono, coef),) = e.terms
         if coef == 1 and len(mono) == 1 and mono[0][1] == 1 and isinstance(mono[0][0], Sym):
             return mono[0][0].name
     return None

@@ -18,7 +18,6 @@ __all__ = ["MemoryPlan", "Placement", "plan_memory"]
 ALIGNMENT = 64
 
 
-
 @dataclass(frozen=True)
 class Placement:
     """One temporary: where it lies and from which phase to which."""

@@ -119,16 +119,16 @@ def _collapse(nest: Nest) -> Nest:
         return nest
     outer, inner = _without_ones(nest.outer), _without_ones(nest.inner)
     nest = replace(nest, outer=outer, inner=inner)
-    for which in ("outer", "inner"):
+    for parallel in (True, False):
         i = 0
-        while i + 1 < len(getattr(nest, which)):
-            axes: tuple[Axis, ...] = getattr(nest, which)
+        while i + 1 < len(axes := nest.outer if parallel else nest.inner):
             merged = _merge(nest, axes[i], axes[i + 1])
             if merged is None:
                 i += 1
-            else:
-                nest = replace(merged, **{which: (*axes[:i], Axis(axes[i + 1].name, axes[i].size * axes[i + 1].size), *axes[i + 2 :])})
-                i = max(i - 1, 0)
+                continue
+            left = (*axes[:i], Axis(axes[i + 1].name, axes[i].size * axes[i + 1].size), *axes[i + 2 :])
+            nest = replace(merged, outer=left) if parallel else replace(merged, inner=left)
+            i = max(i - 1, 0)
     return nest
 
 
@@ -161,4 +161,3 @@ def _merge(nest: Nest, a: Axis, b: Axis) -> Nest | None:
         for st in nest.stages
     )
     return replace(nest, stages=stages)
-

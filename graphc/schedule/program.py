@@ -115,14 +115,18 @@ def _flat(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch | Check |
             yield from _flat(i.body)
 
 
-def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None) -> Schedule:
-    """The schedule of a decomposed, canonical graph. ``layouts`` are the storage layouts of params and state by name."""
-    return _Scheduler(graph, dict(layouts or {})).run()
+def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None, *, line: int = 64) -> Schedule:
+    """The schedule of a decomposed, canonical graph. ``layouts`` are the storage layouts of params and state by name.
+
+    ``line`` is the size of a cache line by which rows a power of two apart are moved (0: they stay).
+    """
+    return _Scheduler(graph, dict(layouts or {}), line).run()
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, layouts: dict[str, Layout]):
+    def __init__(self, graph: Graph, layouts: dict[str, Layout], line: int):
         self.graph = graph
+        self.line = line
         self.slot_layouts = layouts
         self.buffers: dict[Node, Buffer] = {}
         self.notes: list[str] = []
@@ -141,7 +145,7 @@ class _Scheduler:
         flat = {n for g in grouping.groups if g.scatter for n in (g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out)}
         for node in stored:
             if node not in self.buffers and not isinstance(node.type, TupleType):
-                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, node in flat), "temp")
+                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in flat else self.line), "temp")
         self._leaves(graph)
         items = self._order(graph, grouping, nests)
         places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
@@ -217,7 +221,7 @@ class _Scheduler:
         stored = self._stored(inside, grouping)
         for n in stored:
             if n not in self.buffers and not isinstance(n.type, TupleType):
-                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, False), "temp")
+                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, self.line), "temp")
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         if len(nests) != len(grouping.groups):
@@ -226,7 +230,9 @@ class _Scheduler:
         producers = {n: g.number for n, g in grouping.home.items()}
         before = {k: {producers[r] for r in reads[k] if r in producers} - {k} for k in nests}
         rows: list[Launch | Check | Repeat] = [self._launch(nests[k], reads[k]) for k in _toposort(before)]
-        items: list[Launch | Check | Repeat] = [self._move(outer, (), pair, (0,)) for outer, pair in zip(node.inputs, carries, strict=False)]
+        items: list[Launch | Check | Repeat] = [
+            self._move(outer, (), pair, (0,)) for outer, pair in zip(node.inputs, carries, strict=False)
+        ]
         items.append(Repeat(length, rows))
         for i, pair in enumerate(carries):
             out = Node.make(lookup("item"), (node,), index=i)
@@ -236,7 +242,7 @@ class _Scheduler:
 
     def _alias(self, node: Node) -> Node:
         """A leaf that is the same memory as a node: where the body's graph ends."""
-        leaf = lookup("input").call(f"outer{len(self.buffers)}", node.shape, node.dtype)
+        leaf: Node = lookup("input").call(f"outer{len(self.buffers)}", node.shape, node.dtype)
         self.buffers[leaf] = self.buffers[node]
         if node in self.places:
             self.places[leaf] = self.places[node]
@@ -345,15 +351,15 @@ def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
     return replace(buffer, node=node)
 
 
-def _layout_of(node: Node, flat: bool) -> Layout:
+def _layout_of(node: Node, line: int) -> Layout:
     """Where a temporary lies: as its relayout says, else row-major, with rows a power of two apart moved by a cache line."""
     if node.op.name == "relayout":
         return node.attrs["layout"]  # type: ignore[no-any-return]
     plain = row_major(node.ndim)
-    if flat or node.ndim < 2 or not isinstance(node.shape[-1], int):
+    if not line or node.ndim < 2 or not isinstance(node.shape[-1], int):
         return plain
     row = node.shape[-1] * node.dtype.itemsize
-    return replace(plain, pad=64 // node.dtype.itemsize) if row and row % 512 == 0 else plain
+    return replace(plain, pad=line // node.dtype.itemsize) if row and row % 512 == 0 else plain
 
 
 def _reads(nest: Nest) -> set[Node]:
@@ -437,13 +443,21 @@ def _own_results(roots: list[Node]) -> list[Node]:
 def _separate_results(graph: Graph) -> Graph:
     """Outputs that are inputs, constants or the same node twice become copies, so that each result has its own memory."""
     leaves = {i.node for i in graph.inputs} | {n for n in graph.roots if n.op.kind == "const"}
-    return graph if not any(n in leaves for n in graph.roots) else graph.with_roots(lambda n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim)) if n in leaves else n)
+    return (
+        graph
+        if not any(n in leaves for n in graph.roots)
+        else graph.with_roots(lambda n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim)) if n in leaves else n)
+    )
 
 
 def _hoist_static(items: list[Launch | Check | Repeat]) -> list[Launch | Check | Repeat]:
     """Without updates, what depends on parameters alone is computed once and kept (relayouts of weights, mostly)."""
     for item in items:
-        if isinstance(item, Launch) and all(b.space in ("slot", "const", "static") for b in item.reads) and all(b.space == "temp" for b in item.writes):
+        if (
+            isinstance(item, Launch)
+            and all(b.space in ("slot", "const", "static") for b in item.reads)
+            and all(b.space == "temp" for b in item.writes)
+        ):
             fixed = all(isinstance(b.nbytes, int) for b in item.writes)
             relayout = any(n.op.name == "relayout" for n in item.nest.nodes)
             if fixed and relayout:
@@ -487,4 +501,3 @@ def _phases(items: list[Launch | Check | Repeat], start: int = 0) -> int:
 def memory_key(buffer: Buffer) -> object:
     """Equal for two buffers that are the same memory."""
     return ("slot", buffer.name) if buffer.space == "slot" else buffer.node
-

@@ -102,7 +102,10 @@ class Emitter(KernelText):
                     names = symbols(t.attr[1][0])
                 elif t.op == "index":
                     names = symbols(t.attr)
-                self.shapes[t] = (row or (self.rows is not None and self.rows.axis in names), lane or (self.lanes is not None and self.lanes.axis in names))
+                self.shapes[t] = (
+                    row or (self.rows is not None and self.rows.axis in names),
+                    lane or (self.lanes is not None and self.lanes.axis in names),
+                )
             found = self.shapes[s]
         return found
 
@@ -194,7 +197,9 @@ class Emitter(KernelText):
             shape = self.shape(varies)
             m, n = self.valid(varies)
             offsets = self._spread(self.index_tile(e, varies, scope), int64, shape)
-            return f"{self.make('loader_where', s.dtype, *shape)}({p}, {offsets}, {self._spread(self.name(s.args[0]), 'b1', shape)}, {m}, {n})"
+            return (
+                f"{self.make('loader_where', s.dtype, *shape)}({p}, {offsets}, {self._spread(self.name(s.args[0]), 'b1', shape)}, {m}, {n})"
+            )
         if row is None or lane is None or self._has_values(e, varies):
             shape = self.shape(varies)
             m, n = self.valid(varies)
@@ -231,7 +236,9 @@ class Emitter(KernelText):
             offsets = self._spread(self.index_tile(e, here, self.chain[-1]), int64, shape)
             self.line(f"{self.make('scatter', dt, *shape)}({p}, {offsets}, {self._spread(x, dt, shape)}, {m}, {n})")
         elif here[1] and lane != 1:
-            self.line(f"{self.make('storer_strided', dt, *shape)}({p}, {self.int_expr(e)}, {self.size(row) if here[0] else '0'}, {self.size(lane)}, {x}, {m}, {n})")
+            self.line(
+                f"{self.make('storer_strided', dt, *shape)}({p}, {self.int_expr(e)}, {self.size(row) if here[0] else '0'}, {self.size(lane)}, {x}, {m}, {n})"
+            )
         else:
             self.line(f"{self.make('storer', dt, *shape)}({p}, {self.int_expr(e)}, {self.size(row) if here[0] else '0'}, {x}, {m}, {n})")
 
@@ -265,8 +272,16 @@ class Emitter(KernelText):
                 return f"{self.make('iota', int64, self.rows.count, 1)}({self.vars[axis]}, 1, 0)"
             return f"{self.make('splat', int64, 1, 1)}({self.int_expr(atom_size(atom))})"
         if isinstance(atom, FloorDiv):
-            num = self.index_tile(atom.num, self._varies_expr(atom.num), scope) if isinstance(atom.num, Expr) else f"{self.make('splat', int64, 1, 1)}({atom.num})"
-            den = self.index_tile(atom.den, self._varies_expr(atom.den), scope) if isinstance(atom.den, Expr) else f"{self.make('splat', int64, 1, 1)}({self.size(atom.den)})"
+            num = (
+                self.index_tile(atom.num, self._varies_expr(atom.num), scope)
+                if isinstance(atom.num, Expr)
+                else f"{self.make('splat', int64, 1, 1)}({atom.num})"
+            )
+            den = (
+                self.index_tile(atom.den, self._varies_expr(atom.den), scope)
+                if isinstance(atom.den, Expr)
+                else f"{self.make('splat', int64, 1, 1)}({self.size(atom.den)})"
+            )
             return f"{self.fn('floordiv')}({num}, {den})"
         assert isinstance(atom, Scalar)
         return f"{self.make('cast', int64)}({self.value(atom)})"

@@ -129,9 +129,8 @@ def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int
         shape = (1, count) if wide else (1, 1)
         out.line(f"a{a.number} = {out.make('splat', a.value.dtype, *shape)}({out.literal(a.neutral, a.value.dtype)})")
     others = [a for a in nest.inner if a is not lane]
-    for a in others:
-        var = out.vars[a.name]
-        out.open(f"for {var} in range({out.int_expr(a.size)}):", frozenset({a.name}))
+    for x in others:
+        out.open(f"for {out.vars[x.name]} in range({out.int_expr(x.size)}):", frozenset({x.name}))
     if lane is not None:
         var, size = out.vars[lane.name], out.int_expr(lane.size)
         out.open(f"for {var} in range(0, {size}, {count}):", frozenset({lane.name}))
@@ -174,4 +173,3 @@ def _zero_outside(s: Scalar) -> bool:
 
 def _finite_outside(s: Scalar) -> bool:
     return s.op in ("load", "const") or (s.op in ("mul", "add", "sub", "neg") and all(_finite_outside(a) for a in s.args))
-

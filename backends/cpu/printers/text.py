@@ -138,13 +138,21 @@ class KernelText:
         for moving, factor in groups.items():
             words = [self._atom(b) for b, p in moving for _ in range(p)]
             if not words:
-                parts.append(self.size(factor) if not (isinstance(factor, int) and factor < 0) else f"({factor})" if factor >= -64 else self.size(factor))
+                parts.append(
+                    self.size(factor)
+                    if not (isinstance(factor, int) and factor < 0)
+                    else f"({factor})"
+                    if factor >= -64
+                    else self.size(factor)
+                )
             elif factor == 1:
                 parts.append(" * ".join(words))
             elif factor == -1:
                 parts.append("-" + " * ".join(words))
             else:
-                parts.append(" * ".join([*words, self.size(factor) if not (isinstance(factor, int) and -64 <= factor < 0) else f"({factor})"]))
+                parts.append(
+                    " * ".join([*words, self.size(factor) if not (isinstance(factor, int) and -64 <= factor < 0) else f"({factor})"])
+                )
         return " + ".join(parts) or "0"
 
     def _moves(self, atom: Any) -> bool:
