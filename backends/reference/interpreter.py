@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,7 +21,7 @@ from graphc.ir.types import TensorType, TupleType
 
 __all__ = ["Interpreter", "NonFinite", "first_nonfinite", "interpret"]
 
-Value = Union[np.ndarray, tuple[np.ndarray, ...]]
+Value = np.ndarray | tuple[np.ndarray, ...]
 
 
 class NonFinite(NamedTuple):

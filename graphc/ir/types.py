@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from .dims import Size, prod, symbols
 from .dtypes import DType
@@ -46,7 +45,7 @@ class TupleType:
         return "(" + ", ".join(map(str, self.items)) + ")"
 
 
-Type = Union[TensorType, TupleType]
+Type = TensorType | TupleType
 
 
 def type_symbols(t: Type) -> set[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Container, Mapping
 from hashlib import blake2b
-from typing import Any, Union
+from typing import Any
 
 from ..errors import CompileError
 from ..ir.attrs import attr_key
@@ -58,7 +58,7 @@ INSTRUCTIONS: dict[str, str] = {
 }
 
 _table: weakref.WeakValueDictionary[Any, Scalar] = weakref.WeakValueDictionary()
-Number = Union[int, float, bool]
+Number = int | float | bool
 
 
 class Scalar:
