@@ -106,6 +106,8 @@ class _Reader:
 
     def next(self) -> str:
         token = self.peek
+        if not token:
+            raise self.fail("more text")
         self.pos += 1
         return token
 

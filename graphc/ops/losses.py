@@ -149,7 +149,7 @@ def cross_entropy(logits: Node, targets: Node, reduction: str = "mean") -> Node:
 
 @composite(
     "accuracy",
-    grad="accuracy is piecewise constant",
+    grad=lambda n, g: (None, None),  # piecewise constant
     samples=lambda: [Sample((rand(5, 7), _labels(5, classes=7))), Sample((rand(33, 10), np.eye(10)[_labels(33, classes=10)])), Sample((rand(2, 5, 3), _labels(2, 3, classes=5)))],
 )
 def accuracy(logits: Node, targets: Node) -> Node:

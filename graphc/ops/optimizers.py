@@ -15,9 +15,6 @@ from .elementwise import pow, sqrt
 
 __all__ = ["adam_update", "sgd_update"]
 
-_no_grad = "an optimiser's update is not differentiated"
-
-
 def _check(moments: tuple[int, ...], scalars: tuple[int, ...]) -> Any:
     def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         p = ins[0]
@@ -44,7 +41,6 @@ def _check(moments: tuple[int, ...], scalars: tuple[int, ...]) -> Any:
     "sgd_update",
     inputs=4,
     prepare=_check((2,), (3,)),
-    grad=_no_grad,
     samples=lambda: [
         Sample((rand(5, 7), rand(5, 7, seed=1), rand(5, 7, seed=2), np.float32(0.1)), k)
         for k in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01})
@@ -69,7 +65,6 @@ def sgd_update(p: Node, g: Node, m: Node, lr: Node, momentum: float = 0.0, weigh
     "adam_update",
     inputs=6,
     prepare=_check((2, 3), (4, 5)),
-    grad=_no_grad,
     samples=lambda: [
         Sample((rand(*s), rand(*s, seed=1), rand(*s, seed=2), rand(*s, seed=3, low=0.0), np.int64(t), np.float32(1e-3)), k)
         for s, t, k in (((5, 7), 1, {}), ((130,), 10, {"weight_decay": 0.01}), ((2, 3), 1000, {"weight_decay": 0.1, "decoupled": True}), ((), 3, {"beta1": 0.5}))

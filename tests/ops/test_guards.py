@@ -37,4 +37,4 @@ def test_equal_named_sizes_are_a_guard(target, fn, specs, good, bad):
 
 def test_a_named_size_against_a_number_is_an_error_at_once():
     with pytest.raises(ShapeError, match="N against 5"):
-        gc.compile(lambda a, b: a + b, gc.spec("N"), gc.spec(5), target="reference").graph  # noqa: B018
+        gc.compile(lambda a, b: a + b, gc.spec("N"), gc.spec(5), target="reference").graph

@@ -10,7 +10,6 @@ from graphc.testing import build_graph
 from tests.ops.cases import OPS, assert_close, retyped, run
 from tests.ops.oracles import EXEMPT, JAX, TORCH, in_double
 
-
 LOOSE = {"scaled_dot_product_attention": 1e-6}  # JAX's softmax computes in float32 there; torch's comparison is in float64
 
 
