@@ -27,7 +27,9 @@ __all__ = ["assert_graph_equal", "build_graph", "check_grads", "graph_equal", "r
 
 
 # -- from functions to graphs ----------------------------------------------------------------------------------------------
-def build_graph(fn: Callable[..., Any], *args: Any, name: str = "f", dtype: DType | str | None = None) -> tuple[Graph, dict[str, np.ndarray]]:
+def build_graph(
+    fn: Callable[..., Any], *args: Any, name: str = "f", dtype: DType | str | None = None
+) -> tuple[Graph, dict[str, np.ndarray]]:
     """The graph of ``fn`` on symbolic tensors like ``args``, and the arrays by input name.
 
     NumPy arrays (also in lists) become inputs ``x0, x1, ...``; everything else is passed as it is. With ``dtype``, float arrays
@@ -100,7 +102,16 @@ def _signs(rng: np.random.Generator, shape: Sequence[Any]) -> np.ndarray:
 
 
 def _compare(
-    graph: Graph, arrays: dict[str, np.ndarray], loss: Node, grads: dict[str, Node], rng: Any, target: str, eps: float, rtol: float, atol: float, level: int
+    graph: Graph,
+    arrays: dict[str, np.ndarray],
+    loss: Node,
+    grads: dict[str, Node],
+    rng: Any,
+    target: str,
+    eps: float,
+    rtol: float,
+    atol: float,
+    level: int,
 ) -> None:
     options: dict[str, Any] = {"mode": "exact"} if target == "reference" else {}  # or a cast to float32 inside would round
     value = compile_graph(Graph("loss", graph.inputs, (("loss", loss),)), target, **options)
@@ -114,7 +125,9 @@ def _compare(
         scale = max(abs(expected), float(np.abs(g * direction).sum()), 1.0)
         if not abs(found - expected) <= atol + rtol * scale:
             text = print_graph(Graph("loss", graph.inputs, (("loss", loss),)))
-            raise AssertionError(f"order {level}: derivative along a direction of {name}: {found:.12g}, by finite differences {expected:.12g}\n{text}")
+            raise AssertionError(
+                f"order {level}: derivative along a direction of {name}: {found:.12g}, by finite differences {expected:.12g}\n{text}"
+            )
 
 
 # -- comparing graphs ------------------------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ class ReferenceExecutable:
         origin = self.graph.provenance.of(node)
         where = [f"in    {s}" for s in sorted(origin.scopes) if s] + [f"used  {loc}   {loc.text}".rstrip() for loc in sorted(origin.locs)]
         raise NonFiniteError(
-            f"{name} is not finite; nothing was written. First non-finite value: {what} : {node.type} ({nan} NaN, {inf} infinite)", where=tuple(where)
+            f"{name} is not finite; nothing was written. First non-finite value: {what} : {node.type} ({nan} NaN, {inf} infinite)",
+            where=tuple(where),
         )
 
 

@@ -96,7 +96,9 @@ class Interpreter:
                 e.where = self._where(node)
             raise
         except Exception as e:
-            raise CompileError(f"reference: {op.name} failed: {type(e).__name__}: {e}", where=self._where(node), notes=f"node {node!r}") from e
+            raise CompileError(
+                f"reference: {op.name} failed: {type(e).__name__}: {e}", where=self._where(node), notes=f"node {node!r}"
+            ) from e
 
     def _composite(self, node: Node, ins: list[Value]) -> Value:
         parts = _bodies.get(node)
@@ -153,7 +155,9 @@ def _prepare(graph: Graph, inputs: Mapping[str, Any], mode: str, trip: int) -> t
     return machine, {declared[n]: machine._conform(source[n], declared[n].tensor) for n in arrays}
 
 
-def interpret(graph: Graph, inputs: Mapping[str, Any], mode: str = "faithful", trip: int = 0) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def interpret(
+    graph: Graph, inputs: Mapping[str, Any], mode: str = "faithful", trip: int = 0
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Outputs and updates of a graph, by name.
 
     ``inputs`` gives every input (params and state too) by name. Mode "faithful" computes in the declared dtypes, "exact" in
@@ -167,7 +171,9 @@ def interpret(graph: Graph, inputs: Mapping[str, Any], mode: str = "faithful", t
     return outputs, updates
 
 
-def first_nonfinite(graph: Graph, inputs: Mapping[str, Any], mode: str = "faithful", roots: Sequence[Node] | None = None) -> NonFinite | None:
+def first_nonfinite(
+    graph: Graph, inputs: Mapping[str, Any], mode: str = "faithful", roots: Sequence[Node] | None = None
+) -> NonFinite | None:
     """The first node with a NaN or infinity whose operands are all finite; None if every value is finite.
 
     Constants may be infinite on purpose (a mask's -inf). If no finite operand turned non-finite, the first node that made a

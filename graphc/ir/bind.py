@@ -23,6 +23,8 @@ def fit(name: str, value: Any, spec: TensorType) -> np.ndarray:
     difference of kind raises :class:`DTypeError`, another rank :class:`ShapeError`; both name the argument and its spec.
     """
     array = np.asarray(value)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     want = spec.dtype
     try:
         have = as_dtype(array.dtype)

@@ -85,7 +85,15 @@ def gelu(x: Node, approximate: str = "none") -> Node:
 
 
 # -- softmax and its relatives -------------------------------------------------------------------------------------------
-_rows: list[tuple[tuple[int, ...], int]] = [((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((1, 130), -1), ((4, 1), -1), ((33,), 0), ((0, 3), -1)]
+_rows: list[tuple[tuple[int, ...], int]] = [
+    ((5, 7), -1),
+    ((5, 7), 0),
+    ((2, 3, 19), 1),
+    ((1, 130), -1),
+    ((4, 1), -1),
+    ((33,), 0),
+    ((0, 3), -1),
+]
 
 
 def _softmax_grad(n: Node, g: Node) -> tuple[Node]:
@@ -93,7 +101,9 @@ def _softmax_grad(n: Node, g: Node) -> tuple[Node]:
     return (n * (g - reduce_sum(g * n, axis, keepdims=True)),)
 
 
-@composite("softmax", grad=_softmax_grad, prepare=_axis, samples=lambda: [Sample((rand(*s),), {"axis": a}) for s, a in _rows], onnx="Softmax")
+@composite(
+    "softmax", grad=_softmax_grad, prepare=_axis, samples=lambda: [Sample((rand(*s),), {"axis": a}) for s, a in _rows], onnx="Softmax"
+)
 def softmax(x: Node, axis: int = -1) -> Node:
     """``exp(x - m) / sum(exp(x - m))`` along ``axis`` with ``m`` the row's maximum, so that nothing overflows.
 
@@ -108,7 +118,13 @@ def _log_softmax_grad(n: Node, g: Node) -> tuple[Node]:
     return (g - exp(n) * reduce_sum(g, n.attrs["axis"], keepdims=True),)
 
 
-@composite("log_softmax", grad=_log_softmax_grad, prepare=_axis, samples=lambda: [Sample((rand(*s),), {"axis": a}) for s, a in _rows], onnx="LogSoftmax")
+@composite(
+    "log_softmax",
+    grad=_log_softmax_grad,
+    prepare=_axis,
+    samples=lambda: [Sample((rand(*s),), {"axis": a}) for s, a in _rows],
+    onnx="LogSoftmax",
+)
 def log_softmax(x: Node, axis: int = -1) -> Node:
     """``x - m - log(sum(exp(x - m)))`` along ``axis``, ``m`` the row's maximum: torch's ``log_softmax``."""
     shifted = x - reduce_max(x, axis, keepdims=True)

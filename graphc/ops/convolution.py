@@ -54,7 +54,9 @@ def _call(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any 
     )  # fmt: skip
 
 
-def _make(x: Node, w: Node, stride: Sequence[int], padding: Pads, dilation: Sequence[int], input_dilation: Sequence[int], groups: int) -> Node:
+def _make(
+    x: Node, w: Node, stride: Sequence[int], padding: Pads, dilation: Sequence[int], input_dilation: Sequence[int], groups: int
+) -> Node:
     return Node.make(
         lookup("conv"), (x, w), stride=tuple(stride), padding=tuple(padding), dilation=tuple(dilation), input_dilation=tuple(input_dilation), groups=groups
     )  # fmt: skip
@@ -78,19 +80,27 @@ def _infer(x: TensorType, w: TensorType, *, stride: Any, padding: Pads, dilation
         each = f"{w.shape[1]} channels in each of {groups} groups" if groups > 1 else f"{w.shape[1]} channels"
         raise ShapeError(f"x {show(x.shape)} has {channels} channels, weight {show(w.shape)} takes {each}")
     shape: list[Size] = [x.shape[0], outs]
-    for axis, (size, k, s, (lo, hi), d, a) in enumerate(zip(x.shape[2:], w.shape[2:], stride, padding, dilation, input_dilation, strict=True)):
+    for axis, (size, k, s, (lo, hi), d, a) in enumerate(
+        zip(x.shape[2:], w.shape[2:], stride, padding, dilation, input_dilation, strict=True)
+    ):
         out = window_size(_dilated(size, a), k, s, lo, hi, d)
         if isinstance(out, int) and out < 1:
-            raise ShapeError(f"spatial axis {axis} of x {show(x.shape)} is smaller than the kernel of weight {show(w.shape)}: size {size}, padding {(lo, hi)}")
+            raise ShapeError(
+                f"spatial axis {axis} of x {show(x.shape)} is smaller than the kernel of weight {show(w.shape)}: size {size}, padding {(lo, hi)}"
+            )
         shape.append(out)
     return TensorType(tuple(shape), x.dtype)
 
 
-def _numpy(x: np.ndarray, w: np.ndarray, *, stride: Any, padding: Pads, dilation: Any, input_dilation: Any, groups: int, dims: Any = None) -> np.ndarray:
+def _numpy(
+    x: np.ndarray, w: np.ndarray, *, stride: Any, padding: Pads, dilation: Any, input_dilation: Any, groups: int, dims: Any = None
+) -> np.ndarray:
     rank = x.ndim - 2
     axes = tuple(range(2, 2 + rank))
     pads = [(evaluate(lo, dims or {}), evaluate(hi, dims or {})) for lo, hi in padding]
-    holes = np.zeros((*x.shape[:2], *(max((n - 1) * a + 1, 0) if n else 0 for n, a in zip(x.shape[2:], input_dilation, strict=True))), x.dtype)
+    holes = np.zeros(
+        (*x.shape[:2], *(max((n - 1) * a + 1, 0) if n else 0 for n, a in zip(x.shape[2:], input_dilation, strict=True))), x.dtype
+    )
     index: tuple[Any, ...] = (..., *(np.s_[::a] for a in input_dilation))
     holes[index] = x
     padded = np.pad(holes, [(0, 0), (0, 0), *((max(lo, 0), max(hi, 0)) for lo, hi in pads)])
@@ -123,7 +133,9 @@ def _nest(b: Any, node: Node) -> Fold:
         c, *offset = inner
         index: list[Size] = [n, c if a["groups"] == 1 else floordiv(o, per_group, b.ranges) * w.shape[1] + c]
         conditions = []
-        for p, k, s, (lo, hi), d, hole, size in zip(place, offset, a["stride"], a["padding"], a["dilation"], a["input_dilation"], x.shape[2:], strict=True):
+        for p, k, s, (lo, hi), d, hole, size in zip(
+            place, offset, a["stride"], a["padding"], a["dilation"], a["input_dilation"], x.shape[2:], strict=True
+        ):
             at = p * s - lo + k * d
             # without padding every window lies inside by the size rule
             if not (isinstance(lo, int) and lo <= 0 and isinstance(hi, int) and hi <= 0):
@@ -158,7 +170,9 @@ def _grad_x(n: Node, g: Node) -> Node:
     turned = transpose(_split(turned, 0, groups), (0, 2, 1, *rest))  # (groups, C/groups, O/groups, *K)
     turned = reshape(turned, (x.shape[1], turned.shape[2], *w.shape[2:]))
     pads = []
-    for size, k, out, s, (lo, _), d, hole in zip(x.shape[2:], w.shape[2:], n.shape[2:], a["stride"], a["padding"], a["dilation"], a["input_dilation"], strict=True):
+    for size, k, out, s, (lo, _), d, hole in zip(
+        x.shape[2:], w.shape[2:], n.shape[2:], a["stride"], a["padding"], a["dilation"], a["input_dilation"], strict=True
+    ):
         pads.append(((k - 1) * d - lo, (size - 1) * hole - (out - 1) * s + lo))
     return _make(g, turned, a["input_dilation"], tuple(pads), a["dilation"], a["stride"], groups)
 
@@ -173,7 +187,9 @@ def _grad_w(n: Node, g: Node) -> Node:
     left = reshape(left, (left.shape[0], x.shape[0] * groups, *x.shape[2:]))
     right = transpose(g, (1, 0, *range(2, g.ndim)))  # (O, N, *P)
     pads = []
-    for size, k, out, s, (lo, _), d, hole in zip(x.shape[2:], w.shape[2:], n.shape[2:], a["stride"], a["padding"], a["dilation"], a["input_dilation"], strict=True):
+    for size, k, out, s, (lo, _), d, hole in zip(
+        x.shape[2:], w.shape[2:], n.shape[2:], a["stride"], a["padding"], a["dilation"], a["input_dilation"], strict=True
+    ):
         pads.append((lo, (k - 1) * d - (size - 1) * hole - lo + (out - 1) * s))
     dw = _make(left, right, a["dilation"], tuple(pads), a["stride"], a["input_dilation"], groups)  # (C/groups, O, *K)
     return transpose(dw, (1, 0, *range(2, dw.ndim)))

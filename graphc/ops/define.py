@@ -229,7 +229,9 @@ def _promote(operands: Sequence[Any], share: Sequence[int]) -> list[Node]:
         d = o.dtype if isinstance(o, Node) else as_dtype(o.dtype) if isinstance(o, (np.ndarray, np.generic)) else None
         if d is not None:
             dtype = d if dtype is None else promote(dtype, d)
-    nodes = [s if s is not None else as_node(o, dtype if i in share else None) for i, (o, s) in enumerate(zip(operands, strong, strict=True))]
+    nodes = [
+        s if s is not None else as_node(o, dtype if i in share else None) for i, (o, s) in enumerate(zip(operands, strong, strict=True))
+    ]
     for i in share:
         dtype = nodes[i].dtype if dtype is None else promote(dtype, nodes[i].dtype)
     assert dtype is not None
@@ -312,7 +314,9 @@ def composite(
             rule = grad
         user = _named(call, name, text)
         user.__signature__ = signature  # type: ignore[attr-defined]
-        op = register(OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, **fields))
+        op = register(
+            OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, **fields)
+        )
         return cast(F, user)
 
     return wrap

@@ -51,7 +51,9 @@ def _take(x: Any, indices: Any, axis: int = 0) -> Node:
     if at.op.kind == "const" and isinstance(size, int):
         value = at.attrs["value"]
         if value.dtype.kind in "iu" and ((value < 0) | (value >= size)).any():
-            raise ShapeError(f"take: index {value.min() if value.min() < 0 else value.max()} is out of range for axis {axis} of size {size}")
+            raise ShapeError(
+                f"take: index {value.min() if value.min() < 0 else value.max()} is out of range for axis {axis} of size {size}"
+            )
     return Node.make(lookup("take"), (node, at), axis=axis)
 
 
@@ -169,7 +171,9 @@ def _argmax_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     "argmax",
     prepare=_argmax_prepare,
     grad=lambda n, g: (None,),
-    samples=lambda: [Sample((rand(*shape),), {"axis": a}) for shape, a in (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1))],
+    samples=lambda: [
+        Sample((rand(*shape),), {"axis": a}) for shape, a in (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1))
+    ],
 )
 def argmax(x: Node, axis: int = -1) -> Node:
     """The index (int32) of the largest element along ``axis``, the first one of equals; of the first NaN if there is one."""

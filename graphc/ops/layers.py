@@ -195,7 +195,9 @@ _low = np.tril(np.ones((5, 5), bool))
     errors=lambda: [Sample((rand(5, 4), rand(5, 3), rand(5, 4)), error="features differ"), Sample((rand(5, 4), rand(6, 4), rand(5, 4)), error="lengths differ")],
     tolerance={"float32": 1e-5, "float64": 1e-12},
 )  # fmt: skip
-def scaled_dot_product_attention(q: Node, k: Node, v: Node, mask: Node | None = None, causal: bool = False, scale: float | None = None) -> Node:
+def scaled_dot_product_attention(
+    q: Node, k: Node, v: Node, mask: Node | None = None, causal: bool = False, scale: float | None = None
+) -> Node:
     """``softmax(q k^T * scale + mask) v`` (Vaswani et al. 2017): q (..., L, E), k (..., S, E), v (..., S, D) -> (..., L, D).
 
     ``scale`` is 1/sqrt(E) unless given. A bool ``mask`` says which pairs take part, a float mask is added; it broadcasts to
@@ -209,5 +211,3 @@ def scaled_dot_product_attention(q: Node, k: Node, v: Node, mask: Node | None = 
     if mask is not None:
         scores = where(mask, scores, -math.inf) if mask.dtype == bool_ else scores + mask
     return matmul(softmax(scores, -1), v)
-
-

@@ -89,7 +89,9 @@ def _entropy_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     rows = (*x.shape[:axis], *x.shape[axis + 1 :])
     if y.dtype.is_int and y.shape != x.shape:
         if y.shape != rows:
-            raise ShapeError(f"logits {show(x.shape)} need integer targets {show(rows)} or probabilities {show(x.shape)}, not {show(y.shape)}")
+            raise ShapeError(
+                f"logits {show(x.shape)} need integer targets {show(rows)} or probabilities {show(x.shape)}, not {show(y.shape)}"
+            )
     elif y.shape == x.shape:
         ins[1] = y.cast(x.dtype)
     else:
@@ -150,7 +152,11 @@ def cross_entropy(logits: Node, targets: Node, reduction: str = "mean") -> Node:
 @composite(
     "accuracy",
     grad=lambda n, g: (None, None),  # piecewise constant
-    samples=lambda: [Sample((rand(5, 7), _labels(5, classes=7))), Sample((rand(33, 10), np.eye(10)[_labels(33, classes=10)])), Sample((rand(2, 5, 3), _labels(2, 3, classes=5)))],
+    samples=lambda: [
+        Sample((rand(5, 7), _labels(5, classes=7))),
+        Sample((rand(33, 10), np.eye(10)[_labels(33, classes=10)])),
+        Sample((rand(2, 5, 3), _labels(2, 3, classes=5))),
+    ],
 )
 def accuracy(logits: Node, targets: Node) -> Node:
     """The share of rows whose largest logit stands at the target: correct / all, a float32 scalar.
@@ -164,5 +170,3 @@ def accuracy(logits: Node, targets: Node) -> Node:
     if found.shape != targets.shape or not targets.dtype.is_int:
         raise ShapeError(f"logits {show(logits.shape)} need integer targets {show(found.shape)} or one-hot rows, not {targets.type}")
     return mean(eq(found.cast(targets.dtype), targets).cast(float32))
-
-

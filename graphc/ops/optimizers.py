@@ -15,6 +15,7 @@ from .elementwise import pow, sqrt
 
 __all__ = ["adam_update", "sgd_update"]
 
+
 def _check(moments: tuple[int, ...], scalars: tuple[int, ...]) -> Any:
     def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         p = ins[0]
@@ -46,7 +47,9 @@ def _check(moments: tuple[int, ...], scalars: tuple[int, ...]) -> Any:
         for k in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01})
     ],
 )
-def sgd_update(p: Node, g: Node, m: Node, lr: Node, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False) -> tuple[Node, Node]:
+def sgd_update(
+    p: Node, g: Node, m: Node, lr: Node, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False
+) -> tuple[Node, Node]:
     """One step of gradient descent -> (p', m'), by torch's formulas (``torch.optim.SGD``, dampening 0).
 
     ``g <- g + weight_decay p``; ``m' = momentum m + g``; the step is ``m'``, with Nesterov ``g + momentum m'``, without
@@ -67,7 +70,12 @@ def sgd_update(p: Node, g: Node, m: Node, lr: Node, momentum: float = 0.0, weigh
     prepare=_check((2, 3), (4, 5)),
     samples=lambda: [
         Sample((rand(*s), rand(*s, seed=1), rand(*s, seed=2), rand(*s, seed=3, low=0.0), np.int64(t), np.float32(1e-3)), k)
-        for s, t, k in (((5, 7), 1, {}), ((130,), 10, {"weight_decay": 0.01}), ((2, 3), 1000, {"weight_decay": 0.1, "decoupled": True}), ((), 3, {"beta1": 0.5}))
+        for s, t, k in (
+            ((5, 7), 1, {}),
+            ((130,), 10, {"weight_decay": 0.01}),
+            ((2, 3), 1000, {"weight_decay": 0.1, "decoupled": True}),
+            ((), 3, {"beta1": 0.5}),
+        )
     ],
     tolerance={"float32": 5e-6, "float64": 1e-12},
 )

@@ -121,7 +121,9 @@ _depth: ContextVar[int] = ContextVar("scan_depth", default=0)
 _fresh = itertools.count()
 
 
-def _call(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: Size | None = None, reverse: bool = False) -> tuple[Any, Any]:
+def _call(
+    fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: Size | None = None, reverse: bool = False
+) -> tuple[Any, Any]:
     """``fn(carry, x) -> (carry, y)`` along the leading axis of ``xs`` -> (final carry, stacked ys), as ``jax.lax.scan``.
 
     ``init``, ``xs`` and ``y`` are tensors or tuples, lists and dicts of them; ``xs`` or ``y`` may be None (then ``length`` says how
@@ -160,7 +162,10 @@ def _call(fn: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, 
         raise TraceError(f"scan: the carry starts as {_show(carry_tree)} and comes back as {_show(tree1)}")
     for i, (a, b) in enumerate(zip(carry0, carry1, strict=True)):
         if a.type != b.type:
-            raise ShapeError(f"scan: carry {i} starts as {a.type} and comes back from the body as {b.type}", hint="x.cast(dtype), or another initial value")
+            raise ShapeError(
+                f"scan: carry {i} starts as {a.type} and comes back from the body as {b.type}",
+                hint="x.cast(dtype), or another initial value",
+            )
     # the carries that enter each iteration are results too: the gradient needs them (unused results are dropped later)
     outputs = [*carry1, *rows, *args_c]
     own = [*args_c, *args_x]

@@ -39,7 +39,12 @@ def window_size(size: Size, window: Size, stride: int, low: Size, high: Size, di
 
 # -- the primitive -------------------------------------------------------------------------------------------------------
 def _call(
-    x: Any, combine: str, window: Sequence[int], strides: Sequence[int] | None = None, padding: Sequence[Any] | None = None, dilation: Sequence[int] | None = None
+    x: Any,
+    combine: str,
+    window: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Sequence[Any] | None = None,
+    dilation: Sequence[int] | None = None,
 ) -> Node:
     """Each window of ``x`` folded by ``combine`` ("add" or "max"): one entry an axis in ``window``, ``strides``, ``padding`` (an
     int or (low, high)) and ``dilation``; axes that are no window have size 1 (XLA's ReduceWindow).
@@ -56,7 +61,9 @@ def _call(
     )  # fmt: skip
 
 
-def _infer(t: TensorType, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]) -> TensorType:
+def _infer(
+    t: TensorType, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+) -> TensorType:
     if combine not in _instructions:
         raise TraceError(f"combine={combine!r}", hint="'add' or 'max'")
     if t.dtype.kind not in NUMERIC:
@@ -68,22 +75,33 @@ def _infer(t: TensorType, *, combine: str, window: tuple[int, ...], strides: tup
     shape: list[Size] = []
     for axis, (size, w, s, (lo, hi), d) in enumerate(zip(t.shape, window, strides, padding, dilation, strict=True)):
         if not (0 <= lo <= d * (w - 1) and 0 <= hi <= d * (w - 1)):
-            raise ShapeError(f"padding {(lo, hi)} on axis {axis}: it must be smaller than the window, else a window holds nothing but padding")
+            raise ShapeError(
+                f"padding {(lo, hi)} on axis {axis}: it must be smaller than the window, else a window holds nothing but padding"
+            )
         out = window_size(size, w, s, lo, hi, d)
         if isinstance(out, int) and out < (0 if size == 0 and w == 1 else 1):
-            raise ShapeError(f"axis {axis} of {show(t.shape)} is smaller than the window: {d * (w - 1) + 1} of {size} + {lo} + {hi} elements")
+            raise ShapeError(
+                f"axis {axis} of {show(t.shape)} is smaller than the window: {d * (w - 1) + 1} of {size} + {lo} + {hi} elements"
+            )
         shape.append(out)
     return TensorType(tuple(shape), t.dtype)
 
 
-def _numpy(x: np.ndarray, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]) -> np.ndarray:
+def _numpy(
+    x: np.ndarray, *, combine: str, window: tuple[int, ...], strides: tuple[int, ...], padding: Pads, dilation: tuple[int, ...]
+) -> np.ndarray:
     fill = 0 if combine == "add" else -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     padded = np.pad(x, padding, constant_values=fill)
     sizes = [window_size(n, w, s, lo, hi, d) for n, w, s, (lo, hi), d in zip(x.shape, window, strides, padding, dilation, strict=True)]
     out = np.full([evaluate(n, {}) for n in sizes], fill, x.dtype)
     fold = np.add if combine == "add" else np.maximum
     for offset in itertools.product(*map(range, window)):
-        part = padded[tuple(np.s_[o * d : o * d + (n - 1) * s + 1 : s] if n else np.s_[0:0] for o, d, s, n in zip(offset, dilation, strides, out.shape, strict=True))]
+        part = padded[
+            tuple(
+                np.s_[o * d : o * d + (n - 1) * s + 1 : s] if n else np.s_[0:0]
+                for o, d, s, n in zip(offset, dilation, strides, out.shape, strict=True)
+            )
+        ]
         out = fold(out, part)
     return np.asarray(out)
 
@@ -218,5 +236,3 @@ def avg_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, count
         return mul(total, 1.0 / (kernel[0] * kernel[1]))
     ones = broadcast_to(constant(1.0, x.dtype), (1, 1, *x.shape[2:]))
     return total / _windows(ones, "add", kernel, stride, padding)
-
-

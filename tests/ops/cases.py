@@ -33,7 +33,9 @@ def has_floats(sample: Sample) -> bool:
     return any(isinstance(v, (np.ndarray, np.generic)) and np.asarray(v).dtype.kind == "f" for v in flat)
 
 
-def sample_graph(op: OpDef, dtype: str, change: Callable[[Sample], bool] = lambda s: True) -> tuple[Graph, dict[str, np.ndarray], list[str]]:
+def sample_graph(
+    op: OpDef, dtype: str, change: Callable[[Sample], bool] = lambda s: True
+) -> tuple[Graph, dict[str, np.ndarray], list[str]]:
     """All samples of an operator in one graph: its arrays, and for each output the sample it came from.
 
     Raises DTypeError where the operator does not take the dtype.

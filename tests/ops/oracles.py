@@ -108,7 +108,12 @@ def _attention(q, k, v, mask=None, causal=False, scale=None):
     extra = {"mask": jnp.asarray(mask)} if mask is not None and mask.dtype == bool else {} if mask is None else {"bias": jnp.asarray(mask)}
     extra = {n: jnp.broadcast_to(m, (q4.shape[0], 1, q.shape[-2], k.shape[-2])) for n, m in extra.items()}
     if v.shape[-1] != k.shape[-1]:  # JAX wants equal feature sizes: columns of v are independent
-        columns = [jax.nn.dot_product_attention(q4, k4, jnp.repeat(v4[..., i : i + 1], k.shape[-1], -1), is_causal=causal, scale=scale, **extra)[..., :1] for i in range(v.shape[-1])]
+        columns = [
+            jax.nn.dot_product_attention(q4, k4, jnp.repeat(v4[..., i : i + 1], k.shape[-1], -1), is_causal=causal, scale=scale, **extra)[
+                ..., :1
+            ]
+            for i in range(v.shape[-1])
+        ]
         out = jnp.concatenate(columns, -1)
     else:
         out = jax.nn.dot_product_attention(q4, k4, v4, is_causal=causal, scale=scale, **extra)

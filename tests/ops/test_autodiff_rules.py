@@ -16,7 +16,9 @@ def slope(fn, *args):
     graph, arrays = build_graph(lambda *a: fn(*a).sum(), *args)
     wrt = [i for i in graph.inputs if i.node.dtype.is_float]
     grads = gradients([graph.outputs[0][1]], None, [i.node for i in wrt], allow_unused=True)
-    return list(compile_graph(Graph("g", graph.inputs, tuple((i.name, g) for i, g in zip(wrt, grads, strict=True))), "reference")(arrays).values())
+    return list(
+        compile_graph(Graph("g", graph.inputs, tuple((i.name, g) for i, g in zip(wrt, grads, strict=True))), "reference")(arrays).values()
+    )
 
 
 def test_relu_reads_its_output_only():

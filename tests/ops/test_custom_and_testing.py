@@ -40,7 +40,9 @@ def test_a_scalar_program_is_an_operator_everywhere(forget, target):
 
 def test_a_numpy_function_runs_on_the_reference_only(forget):
     forget("sorted_rows")
-    rows = ops.custom_op("sorted_rows", lambda x, *, descending: np.sort(x, -1)[..., :: -1 if descending else 1], lambda x, *, descending: x)
+    rows = ops.custom_op(
+        "sorted_rows", lambda x, *, descending: np.sort(x, -1)[..., :: -1 if descending else 1], lambda x, *, descending: x
+    )
     graph, arrays = build_graph(lambda v: rows(v, descending=True), np.array([[1.0, 3.0, 2.0]]))
     np.testing.assert_array_equal(compile_graph(graph, "reference")(arrays)["o0"], [[3.0, 2.0, 1.0]])
     with pytest.raises(GradientError, match=r"sorted_rows has no gradient: no grad= was given"):
@@ -95,11 +97,11 @@ def test_check_grads_finds_a_wrong_gradient(forget):
     wrong = ops.custom_op("wrong_slope", lambda x: x * x, scalar=lambda x: x * x, grad=lambda n, g: (g * n.inputs[0] * 2.001,))
     with pytest.raises(AssertionError, match=r"order 1: derivative along a direction of x0"):
         check_grads(wrong, np.array([1.0, 2.0]))
-    curve = ops.custom_op("wrong_curve", lambda x: x * x, scalar=lambda x: x * x, grad=lambda n, g: (g * ops.stop_gradient(n.inputs[0]) * 2.0,))
+    curve = ops.custom_op(
+        "wrong_curve", lambda x: x * x, scalar=lambda x: x * x, grad=lambda n, g: (g * ops.stop_gradient(n.inputs[0]) * 2.0,)
+    )
     check_grads(curve, np.array([1.0, 2.0]))
     with pytest.raises(AssertionError, match="order 2"):
         check_grads(curve, np.array([1.0, 2.0]), order=2)
     with pytest.raises(GradientError, match="no float argument"):
         check_grads(lambda x: x, np.array([1, 2]))
-
-

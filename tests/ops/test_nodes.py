@@ -135,7 +135,9 @@ def test_a_graph_with_everything_reads_back():
     h = ops.linear(x, w) + ops.const(np.array([math.inf, -math.inf, math.nan], np.float32))
     big = ops.const(np.arange(100, dtype=np.float32).reshape(4, 25))
     out = (x @ big).sum() + ops.dim(n * 2 + 1).cast("float32") + ops.const(np.array([True, False]))[0].cast("float32")
-    g = Graph("step", (Input("x", x), Input("w", w, "param"), Input("s", s, "state")), (("h", h), ("out", out)), (("s", s + 1),), finite="out")
+    g = Graph(
+        "step", (Input("x", x), Input("w", w, "param"), Input("s", s, "state")), (("h", h), ("out", out)), (("s", s + 1),), finite="out"
+    )
     verify(g)
     again = parse_graph(str(g))
     assert_graph_equal(again, g)
@@ -244,5 +246,3 @@ def test_graphs_are_equal_by_what_they_compute():
     assert graph_equal(a, b)
     with pytest.raises(AssertionError, match=r"\+.*tanh"):
         assert_graph_equal(a, Graph("c", a.inputs, (("y", x.tanh()),)))
-
-

@@ -26,7 +26,13 @@ def torch_steps(make):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"momentum": 0.9}, {"momentum": 0.9, "weight_decay": 0.05}, {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01}, {"weight_decay": 0.1}],
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "weight_decay": 0.05},
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+        {"weight_decay": 0.1},
+    ],
 )
 def test_sgd(settings, target):
     graph, _ = build_graph(lambda p, g, m, lr: ops.sgd_update(p, g, m, lr, **settings), P, P, P, np.float64(0.1))
@@ -37,16 +43,22 @@ def test_sgd(settings, target):
     np.testing.assert_allclose(p, torch_steps(lambda ps: torch.optim.SGD(ps, lr=0.1, **settings)), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("settings", [{}, {"beta1": 0.7, "beta2": 0.9, "eps": 1e-3}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"beta1": 0.7, "beta2": 0.9, "eps": 1e-3}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled": True}]
+)
 def test_adam(settings, target):
-    graph, _ = build_graph(lambda p, g, m, v, t, lr: ops.adam_update(p, g, m, v, t, lr, **settings), P, P, P, P, np.int64(1), np.float64(1e-2))
+    graph, _ = build_graph(
+        lambda p, g, m, v, t, lr: ops.adam_update(p, g, m, v, t, lr, **settings), P, P, P, P, np.int64(1), np.float64(1e-2)
+    )
     run = compile_graph(graph, target)
     p, m, v = P, np.zeros_like(P), np.zeros_like(P)
     for t, g in enumerate(GRADS, 1):
         p, m, v = run({"x0": p, "x1": g, "x2": m, "x3": v, "x4": np.int64(t), "x5": np.float64(1e-2)}).values()
     betas = (settings.get("beta1", 0.9), settings.get("beta2", 0.999))
     kind = torch.optim.AdamW if settings.get("decoupled") else torch.optim.Adam
-    expected = torch_steps(lambda ps: kind(ps, lr=1e-2, betas=betas, eps=settings.get("eps", 1e-8), weight_decay=settings.get("weight_decay", 0.0)))
+    expected = torch_steps(
+        lambda ps: kind(ps, lr=1e-2, betas=betas, eps=settings.get("eps", 1e-8), weight_decay=settings.get("weight_decay", 0.0))
+    )
     np.testing.assert_allclose(p, expected, rtol=1e-11, atol=1e-12)
 
 

@@ -26,7 +26,9 @@ WITHOUT_SAMPLES = {
 
 
 def differentiable(op):
-    return op.name not in ("argmax", "accuracy") and (callable(op.grad) or (op.kind == "composite" and op.grad == "through its decomposition"))
+    return op.name not in ("argmax", "accuracy") and (
+        callable(op.grad) or (op.kind == "composite" and op.grad == "through its decomposition")
+    )
 
 
 @pytest.mark.parametrize("op", all_ops(), ids=lambda op: op.name)
@@ -56,7 +58,14 @@ def test_a_target_computes_what_the_reference_says(op, dtype, target):
 @pytest.mark.parametrize("op", [op for op in OPS if op.errors], ids=lambda op: op.name)
 def test_misuse_is_refused_when_the_graph_is_built(op):
     for sample in op.errors():
-        args = [[as_node(v) for v in a] if isinstance(a, list) and isinstance(a[0], np.ndarray) else as_node(a) if isinstance(a, np.ndarray) else a for a in sample.args]
+        args = [
+            [as_node(v) for v in a]
+            if isinstance(a, list) and isinstance(a[0], np.ndarray)
+            else as_node(a)
+            if isinstance(a, np.ndarray)
+            else a
+            for a in sample.args
+        ]
         with pytest.raises(GraphcError) as caught:
             op.call(*args, **sample.kwargs)
         assert sample.error in str(caught.value), f"{sample.error!r} is not in {caught.value}"

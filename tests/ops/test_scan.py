@@ -85,7 +85,14 @@ def test_nested_scans():
     found = compile_graph(graph, "reference")(arrays)
     np.testing.assert_allclose(found["o0"], c)
     np.testing.assert_allclose(found["o1"], sums)
-    names = {i.name[:3] for n in graph.nodes if n.op.name == "scan" for m in n.attrs["body"].nodes if m.op.name == "scan" for i in m.attrs["body"].inputs}
+    names = {
+        i.name[:3]
+        for n in graph.nodes
+        if n.op.name == "scan"
+        for m in n.attrs["body"].nodes
+        if m.op.name == "scan"
+        for i in m.attrs["body"].inputs
+    }
     assert names == {"$s2"}, "a body in a body has names of its own"
     check_grads(nested, X[0], np.float64(0.7), order=2)
 
@@ -105,7 +112,9 @@ def test_integer_carries_and_elements():
 
 def test_structures_of_carries_and_rows():
     def fn(x):
-        carry, rows = ops.scan(lambda c, e: ({"a": c["a"] + e, "n": c["n"] + 1}, [e * 2.0, c["n"]]), {"a": x[0] * 0.0, "n": ops.const(0, "int32")}, x)
+        carry, rows = ops.scan(
+            lambda c, e: ({"a": c["a"] + e, "n": c["n"] + 1}, [e * 2.0, c["n"]]), {"a": x[0] * 0.0, "n": ops.const(0, "int32")}, x
+        )
         return [carry["a"], carry["n"], *rows]
 
     graph, arrays = build_graph(fn, X[:, 0])
@@ -133,7 +142,12 @@ def test_random_numbers_differ_in_each_iteration_and_repeat_in_the_backward_pass
     (g,) = gradients([graph.outputs[0][1].sum()], None, [graph.inputs[0].node])
     back = compile_graph(Graph("g", graph.inputs, (("g", g),)), "reference")(arrays)["g"]
     np.testing.assert_array_equal(back, inside)
-    flipped, _ = build_graph(lambda x, s, t: ops.scan(lambda c, e: (c, ops.dropout(e, s, t, p=0.5, stream=2)), ops.const(0.0, "float64"), x, reverse=True)[1], x, SEED, STEP)
+    flipped, _ = build_graph(
+        lambda x, s, t: ops.scan(lambda c, e: (c, ops.dropout(e, s, t, p=0.5, stream=2)), ops.const(0.0, "float64"), x, reverse=True)[1],
+        x,
+        SEED,
+        STEP,
+    )
     np.testing.assert_array_equal(compile_graph(flipped, "reference")(arrays)["o0"], inside)
 
 
@@ -159,7 +173,7 @@ def test_a_named_length():
         np.testing.assert_array_equal(out["last"], [size, size])
 
 
-def test_unread_results_are_pruned():
+def test_unread_results_are_pruned(target):
     graph, arrays = build_graph(nested, X[0], np.float64(0.7))
     loss = graph.outputs[1][1].sum()
     (g,) = gradients([loss], None, [graph.inputs[1].node])
@@ -172,9 +186,9 @@ def test_unread_results_are_pruned():
             return sum(len(n.type.items) + (results(n.attrs["body"])) for n in graph.nodes if n.op.name == "scan")
 
         assert results(less) < results(whole)
-        a, b = compile_graph(whole, "reference")(arrays), compile_graph(less, "reference")(arrays)
+        a, b = compile_graph(whole, "reference")(arrays), compile_graph(less, target)(arrays)
         for k in a:
-            np.testing.assert_array_equal(a[k], b[k])
+            np.testing.assert_allclose(a[k], b[k], rtol=1e-12)
     plain = prune_scans(Graph("f", graph.inputs, graph.outputs))
     (node,) = [n for n in plain.nodes if n.op.name == "scan"]
     assert len(node.type.items) == 2, "without a gradient no carry is saved"
