@@ -67,6 +67,7 @@ class ParameterStore:
         if name in self.slots:
             raise ParameterError(f"{name!r} is already in the store")
         array = np.asarray(value)
+        array = array.astype(as_dtype(array.dtype).numpy, copy=False)  # in this machine's byte order
         layout = row_major(array.ndim)
         buffer = aligned_empty(array.size, array.dtype)
         buffer[:] = array.reshape(-1)
