@@ -246,7 +246,7 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
             stored |= {_base(g, i) for i in node.inputs}
     roots = set(g.graph.roots)
     for node in order:
-        if node.op.kind != "elementwise" or node in roots or node in stored or node in g.forced:
+        if node.op.kind != "elementwise" or node.op.cost > CHEAP or node in roots or node in stored or node in g.forced:
             continue
         axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
         s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..ir.dims import Size, evaluate
 from ..runtime.memory import SLACK
 from .program import Buffer, Check, Launch, Repeat, Schedule
@@ -81,24 +83,27 @@ def plan_memory(schedule: Schedule, dims: Mapping[str, int]) -> MemoryPlan:
     sized = [(b, _round(evaluate(b.nbytes, dims) + SLACK), *life) for b, life in span.items()]
     order = sorted(sized, key=lambda t: (-t[1], t[2], t[0].name, t[3]))
     placed: list[Placement] = []
-    for b, nbytes, born, dies in order:
+    count = len(order)
+    offsets, sizes, births, deaths = (np.zeros(count, np.int64) for _ in range(4))
+    for k, (b, nbytes, born, dies) in enumerate(order):
         offset = 0
-        for p in sorted((p for p in placed if p.born <= dies and born <= p.dies), key=lambda p: p.offset):
-            if offset + nbytes <= p.offset:
+        near = np.flatnonzero((births[:k] <= dies) & (deaths[:k] >= born))
+        for i in near[np.argsort(offsets[near], kind="stable")]:
+            if offset + nbytes <= offsets[i]:
                 break
-            offset = max(offset, p.offset + p.nbytes)
+            offset = max(offset, int(offsets[i] + sizes[i]))
+        offsets[k], sizes[k], births[k], deaths[k] = offset, nbytes, born, dies
         placed.append(Placement(b, offset, nbytes, born, dies))
-    load: dict[int, int] = {}
-    for p in placed:
-        for phase in range(p.born, p.dies + 1):
-            load[phase] = load.get(phase, 0) + p.nbytes
+    change = np.zeros(int(deaths.max(initial=0)) + 2, np.int64)
+    np.add.at(change, births, sizes)
+    np.add.at(change, deaths + 1, -sizes)
     slots = {b.name: evaluate(b.nbytes, dims) for b in schedule.buffers.values() if b.space == "slot"}
     return MemoryPlan(
         tuple(placed),
         max((p.offset + p.nbytes for p in placed), default=0),
         sum(p.nbytes for p in placed),
         sum(slots.values()),
-        max(load, key=load.__getitem__, default=0),
+        int(np.argmax(np.cumsum(change))),
     )
 
 
