@@ -49,6 +49,7 @@ class CpuExecutable:
         self.lock = store.lock if store is not None else threading.RLock()
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
         self._args = [i for i in graph.inputs if i.role == "arg"]
+        self._names = {i.name for i in self._args}
         self._specs = [(i.name, i.node.tensor, i.node.dtype.numpy) for i in self._args]
         self._layout_key: Any = None
         self._compile()
@@ -103,7 +104,7 @@ class CpuExecutable:
     # -- running ---------------------------------------------------------------------------------------------------------
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name; state is updated unless the guarded output is not finite."""
-        if len(inputs) != len(self._args) or any(i.name not in inputs for i in self._args):
+        if inputs.keys() != self._names:
             given = [i.name for i in self._args]
             unknown = sorted(set(inputs) - set(given)) or sorted(set(given) - set(inputs))
             raise ParameterError(f"{self.graph.name}: arguments are {', '.join(given)}; check {unknown[0]!r}")
@@ -124,12 +125,11 @@ class CpuExecutable:
             outs, status = checked_run(binding, args, self.check)
         else:
             outs, status = binding.run(args)
-        named = dict(zip(binding.out_order, outs, strict=True))
         if status:
             self._not_finite(args)
         if self.graph.updates and self.store is not None:
             self.store.version += 1
-        return {name: named[b] for name, b in self.schedule.outputs}
+        return {name: outs[i] for name, i in binding.returned}
 
     def _not_finite(self, args: dict[str, np.ndarray]) -> None:
         """The check has ended the program before any state was written: the reference finds who produced the value."""

@@ -82,6 +82,7 @@ class Binding:
         self.store = store
         self.epoch = store.epoch if store is not None else 0
         self.results = [(tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy) for b in self.out_order]
+        self.returned = [(name, self.out_order.index(b)) for name, b in schedule.outputs]
         self.arg_names = [b.name for b in self.arg_order]
         self.prepare: LaunchList | None = self._build([i for i in schedule.items if isinstance(i, Launch) and i.static])
         patches = self.patches
