@@ -125,7 +125,7 @@ def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None, *,
 
 class _Scheduler:
     def __init__(self, graph: Graph, layouts: dict[str, Layout], line: int):
-        self.graph = graph
+        self.graph = _separate_results(graph)
         self.line = line
         self.slot_layouts = layouts
         self.buffers: dict[Node, Buffer] = {}
@@ -134,7 +134,7 @@ class _Scheduler:
         """Values that lie inside a larger buffer: carries and stacked results of scans."""
 
     def run(self) -> Schedule:
-        graph = _separate_results(self.graph)
+        graph = self.graph
         grouping = group_graph(graph)
         for i in graph.inputs:
             layout = self.slot_layouts.get(i.name) or row_major(i.node.ndim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def predictor(seed: int = 0) -> tuple[Graph, ParameterStore]:
     """The forward half of mlp_step, over a store of the same names."""
     b = Builder(seed=seed)
     h = b.arg("x", (N, SIZES[0]))
-    for i, (a, z) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
+    for i, (a, z) in enumerate(itertools.pairwise(SIZES)):
         h = h @ b.param(f"fc{i}.weight", (z, a)).transpose() + b.param(f"fc{i}.bias", (z,))
         h = h.relu() if i < len(SIZES) - 2 else h
     return b.graph({"out": h}), b.store
@@ -365,7 +366,7 @@ class TestLooking:
         assert text.count("k_") == len(e.kernels) and "-- barrier --" in text and "check" in text
         assert set(e.program.texts()) == {k.kernel.name for k in e.kernels}
         assert all(k.kernel.path.read_text() == k.printed.text for k in e.kernels)
-        assert list(e.stages)[0] == "traced" and "schedule" in e.stages
+        assert next(iter(e.stages)) == "traced" and "schedule" in e.stages
 
     def test_equal_kernels_are_compiled_once(self):
         x, y = ops.input("x", (N, 6), "float32"), ops.input("y", (sym("M"), 9), "float32")

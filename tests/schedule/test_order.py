@@ -77,7 +77,7 @@ def assert_no_overlap(s: Schedule, n: int) -> None:
     places = {p.buffer: p for p in plan.placements}
     assert places.keys() == alive.keys()
     for p in plan.placements:
-        assert p.offset % 64 == 0 and 0 <= p.offset and p.offset + p.nbytes <= plan.arena_bytes
+        assert p.offset % 64 == 0 and p.offset >= 0 and p.offset + p.nbytes <= plan.arena_bytes
         size = p.buffer.nbytes if isinstance(p.buffer.nbytes, int) else ops_size(p.buffer, s, n)
         assert p.nbytes >= size + SLACK
     entries = [(p, min(alive[p.buffer]), max(alive[p.buffer])) for p in plan.placements]
@@ -222,7 +222,19 @@ def normalised(b: Builder):
     return {"out": p.sum()}, {"p": ops.softmax(p, -1)}
 
 
+def unchanged(b: Builder):
+    p = b.state("p", (4, 5))
+    return {"out": p}, {"p": p}
+
+
+def one_old_value_in_two_places(b: Builder):
+    p, q = b.state("p", (4, 5)), b.state("q", (4, 5))
+    return {"out": p + 2.0}, {"p": p, "q": p}
+
+
 UPDATES = {
+    unchanged: ["p: the new value is also an output"],
+    one_old_value_in_two_places: ["p: the value goes to two places", "q: the value goes to two places"],
     swap: ["q: something that needs the new value still reads the old one"],
     also_output: ["p: the new value is also an output"],
     transposed: ["p: its kernel reads the old value at other places than it writes"],
