@@ -312,17 +312,20 @@ class TestNonFinite:
 
 
 class TestCallers:
-    def test_several_threads_may_call_one_executable(self):
+    def test_several_threads_may_call_one_executable(self, request: pytest.FixtureRequest):
         """Without a store too: the binding's argument block is shared."""
         e = compile_graph(affine(), "cpu", threads=2)
         wrong: list[int] = []
 
         def call(k: int) -> None:
             x, y = np.full((50, 6), k, "f"), np.zeros(6, "f")
-            for _ in range(200):
+            for _ in range(400):
                 if not (e({"x": x, "y": y})["out"] == 2 * k).all():
                     wrong.append(k)
 
+        old = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        request.addfinalizer(lambda: sys.setswitchinterval(old))
         threads = [threading.Thread(target=call, args=(k,)) for k in range(4)]
         for t in threads:
             t.start()

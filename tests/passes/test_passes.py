@@ -201,6 +201,19 @@ def test_decomposition_becomes_a_scope():
         assert any(s.startswith("head/softmax") or s == "head" for s in after.provenance.scopes(n))
 
 
+def test_a_composite_of_two_graphs_has_lines_in_both():
+    """The node is one, and so is its decomposition; where it comes from is each graph's own."""
+    x = ops.input("shared", (3, 7), "float32")
+    y = ops.softmax(x, 1)
+    for line in (7, 8):
+        prov = Provenance()
+        prov.add(y, [Loc("model.py", line)], ["head"])
+        after = decompose(Graph("f", (Input("shared", x),), (("out", y),), provenance=prov))
+        for n in after.nodes:
+            if n.op.kind not in ("input", "const"):
+                assert [str(loc) for loc in after.provenance.locs(n)] == [f"model.py:{line}"], n
+
+
 def test_every_composite_sample_decomposes_to_primitives():
     for op in all_ops():
         if op.kind != "composite" or op.samples is None:
