@@ -12,6 +12,7 @@ from ..ir.node import Node
 from .canonical import canonical_contractions
 from .decompose import decompose
 from .layout import choose_layouts
+from .scans import prune_scans
 from .simplify import simplify
 
 __all__ = ["Lowered", "PassRecord", "Settings", "lower"]
@@ -81,6 +82,7 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
         return choice.graph
 
     passes: list[tuple[str, Callable[[Graph], Graph]]] = [
+        ("prune scans", prune_scans),
         ("simplify", simplify),
         ("decompose", lambda g: decompose(g, settings.claims)),
         ("simplify primitives", simplify),
@@ -91,7 +93,7 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
     records = []
     for name, run in passes:
         start = time.perf_counter()
-        after = run(into_bodies(graph, run))
+        after = run(graph if run is prune_scans else into_bodies(graph, run))
         records.append(PassRecord(name, time.perf_counter() - start, graph, after))
         graph = after
     verify(graph)

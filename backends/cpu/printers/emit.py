@@ -227,7 +227,12 @@ class Emitter(KernelText):
         buffer = self.buffers[w.node]
         row, lane = self.strides(e)
         names = symbols(e)
-        here = (self.rows is not None and self.rows.axis in names, self.lanes is not None and self.lanes.axis in names)
+        # (an address may leave out an axis along which the value varies: its stride is 0 in an array without elements)
+        along = self.varies(w.value)
+        here = (
+            self.rows is not None and (self.rows.axis in names or along[0]),
+            self.lanes is not None and (self.lanes.axis in names or along[1]),
+        )
         shape, (m, n) = self.shape(here), self.valid(here)
         p, dt = self.pointer(buffer), buffer.type.dtype
         if w.value.op == "const":
