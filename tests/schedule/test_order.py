@@ -228,7 +228,7 @@ def unchanged(b: Builder):
 
 
 def one_old_value_in_two_places(b: Builder):
-    p, q = b.state("p", (4, 5)), b.state("q", (4, 5))
+    p, _q = b.state("p", (4, 5)), b.state("q", (4, 5))
     return {"out": p + 2.0}, {"p": p, "q": p}
 
 
