@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def mlp_step(
     x, y = b.arg("x", (n, sizes[0])), b.arg("y", (n,), "int64")
     params: dict[str, Node] = {}
     h = x
-    for i, (a, z) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (a, z) in enumerate(itertools.pairwise(sizes)):
         params[f"fc{i}.weight"] = w = b.param(f"fc{i}.weight", (z, a))
         params[f"fc{i}.bias"] = bias = b.param(f"fc{i}.bias", (z,))
         h = h @ w.transpose() + bias
