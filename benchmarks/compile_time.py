@@ -6,6 +6,7 @@ the start of the MLP training step in a new process, with an empty kernel cache 
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def passes() -> None:
         clock.append(time.perf_counter())
         plan_memory(schedule, {"N": 32})
         clock.append(time.perf_counter())
-        steps = " | ".join(f"{b - a:.2f} s" for a, b in zip(clock, clock[1:]))
+        steps = " | ".join(f"{b - a:.2f} s" for a, b in itertools.pairwise(clock))
         print(f"| {len(lowered.graph.nodes)} | {steps} | {len(schedule.launches())} |")
 
 
