@@ -184,8 +184,9 @@ class CpuExecutable:
         return explain(self.schedule.grouping, a, b)
 
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
-        """The memory plan for sizes (64 for every named dim unless given), known before the first run."""
-        sizes = dict.fromkeys(self.graph.dims, 64) | dict(dims or {})
+        """The memory plan, known before the first run: for given sizes, else for the hints of the named dims (64 without)."""
+        hints = self.graph.meta.get("hints", {})
+        sizes = {d: hints.get(d) or 64 for d in self.graph.dims} | dict(dims or {})
         return plan_memory(self.schedule, sizes)
 
 

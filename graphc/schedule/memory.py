@@ -41,6 +41,8 @@ class MemoryPlan:
     """What the temporaries would take side by side."""
     slot_bytes: int
     peak_phase: int
+    unplanned: Size = 0
+    """The same as a polynomial of the named dims (without alignment), for any value of them."""
 
     def __str__(self) -> str:
         def mb(n: int) -> str:
@@ -48,7 +50,7 @@ class MemoryPlan:
 
         return (
             f"arena {mb(self.arena_bytes)} for {len(self.placements)} temporaries (unplanned {mb(self.unplanned_bytes)}), "
-            f"parameters and state {mb(self.slot_bytes)}, peak in phase {self.peak_phase}"
+            f"parameters and state {mb(self.slot_bytes)}, peak in phase {self.peak_phase}; unplanned for any size: {self.unplanned} bytes"
         )
 
 
@@ -104,13 +106,10 @@ def plan_memory(schedule: Schedule, dims: Mapping[str, int]) -> MemoryPlan:
         sum(p.nbytes for p in placed),
         sum(slots.values()),
         int(np.argmax(np.cumsum(change))),
+        sum((b.nbytes for b in span), start=0),
     )
 
 
 def _round(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
-
-def symbolic_bytes(schedule: Schedule) -> list[tuple[Buffer, Size]]:
-    """Every temporary with its size as a polynomial of the named dims."""
-    return [(b, b.nbytes) for b in lifetimes(schedule)]
