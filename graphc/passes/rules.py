@@ -12,6 +12,7 @@ from ..ir.node import Node
 from ..ir.op import lookup
 from ..ops import views
 from ..ops.elementwise import add, div, exp, log, mul, neg, sqrt, sub, tanh
+from ..ops.elementwise import pow as pow_
 from ..ops.reductions import sum as sum_
 
 __all__ = ["RULES", "Rule"]
@@ -182,7 +183,16 @@ def _two_steps(n: Node) -> Node | None:
     return fold(fold(views.reshape(x, (rows, total // rows)), 1), 0)
 
 
+def _constant_base(n: Node) -> Node | None:
+    """c ** y -> exp(y log c): the logarithm is taken now."""
+    c = constant_value(n.inputs[0])
+    if c is None or not c > 0 or not np.isfinite(c) or constant_value(n.inputs[1]) is not None:
+        return None
+    return exp(n.inputs[1] * float(np.log(c)))
+
+
 RULES: list[Rule] = [
+    Rule("power of a constant", "pow", "c ** y -> exp(y log c)", _constant_base, lambda x: pow_(0.9, x("x", 3)), exact=False),
     *(
         Rule(f"{name} in two steps", name, f"{name} of everything -> {name} of rows, then of the results", _two_steps, sample, exact=False)
         for name, sample in (("sum", lambda x: sum_(x("x", 90, 50))), ("max", lambda x: lookup("max").call(x("x", 90, 50))))
