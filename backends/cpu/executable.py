@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import CompileError, NonFiniteError, ParameterError
+from graphc.errors import CompileError, ParameterError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.store import ParameterStore
-from graphc.schedule.explain import explain
-from graphc.schedule.groups import Decision
-from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Schedule, schedule_graph
 
+from ..compiled import Compiled
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
 from .program import Binding, Program
@@ -30,7 +28,7 @@ __all__ = ["CpuExecutable"]
 BINDINGS = 32
 
 
-class CpuExecutable:
+class CpuExecutable(Compiled):
     """A graph compiled to kernels. Compilation happens when it is made; a new value of a named dim compiles nothing."""
 
     def __init__(
@@ -126,37 +124,12 @@ class CpuExecutable:
         else:
             outs, status = binding.run(args)
         if status:
-            self._not_finite(args)
+            self.not_finite(args)
         if self.graph.updates and self.store is not None:
             self.store.version += 1
         return {name: outs[i] for name, i in binding.returned}
 
-    def _not_finite(self, args: dict[str, np.ndarray]) -> None:
-        """The check has ended the program before any state was written: the reference finds who produced the value."""
-        import importlib
-
-        reference = importlib.import_module("graphc.backends.reference").BACKEND.compile(self.graph, _ReadOnly(self.store))
-        reference(args)
-        raise NonFiniteError(f"{self.graph.finite} is not finite; nothing was written")
-
     # -- looking ---------------------------------------------------------------------------------------------------------
-    @property
-    def stages(self) -> dict[str, str]:
-        """The graph's text after every pass, then the kernels."""
-        out = {"traced": str(self.graph)}
-        out |= {p.name: str(p.after) for p in self.lowered.passes}
-        out["schedule"] = self.listing()
-        return out
-
-    @property
-    def passes(self) -> list[Any]:
-        return self.lowered.passes
-
-    @property
-    def kernels(self) -> list[Any]:
-        """One entry a launch: name, kind, operators, text."""
-        return [self.program.kernels[i] for i in self.schedule.launches()]
-
     def listing(self) -> str:
         """Launches in order, with barriers, buffers and the user lines they come from."""
         prov = self.lowered.graph.provenance
@@ -174,33 +147,6 @@ class CpuExecutable:
             else:
                 lines.append(type(i).__name__.lower())
         return "\n".join(lines)
-
-    @property
-    def decisions(self) -> list[Decision]:
-        return self.schedule.decisions
-
-    def explain_fusion(self, a: Any, b: Any) -> str:
-        """Why two nodes share a kernel or do not, in one sentence; ``a`` and ``b`` are nodes or operator names."""
-        return explain(self.schedule.grouping, a, b)
-
-    def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
-        """The memory plan, known before the first run: for given sizes, else for the hints of the named dims (64 without)."""
-        hints = self.graph.meta.get("hints", {})
-        sizes = {d: hints.get(d) or 64 for d in self.graph.dims} | dict(dims or {})
-        return plan_memory(self.schedule, sizes)
-
-
-class _ReadOnly:
-    """A store that only shows its values."""
-
-    def __init__(self, store: ParameterStore | None):
-        self._store = store
-        if store is not None:
-            self.lock = store.lock
-            self.numpy = store.numpy
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Nothing is written."""
 
 
 SMALL = 200_000

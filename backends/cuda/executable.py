@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import CompileError, NonFiniteError, ParameterError
+from graphc.errors import CompileError, ParameterError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.ir.layout import row_major
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.store import ParameterStore
-from graphc.schedule.groups import Decision
-from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Schedule, schedule_graph
 
-from .program import KernelLaunch, Program
+from ..compiled import Compiled
+from .program import Program
 
 __all__ = ["CudaSimExecutable"]
 
 
-class CudaSimExecutable:
+class CudaSimExecutable(Compiled):
     """A graph as CUDA kernels that the simulator runs. Parameters are row-major copies; updates are written back at the end."""
 
     def __init__(self, graph: Graph, store: ParameterStore | None = None):
@@ -54,7 +52,7 @@ class CudaSimExecutable:
             kept = {i.name: self.store.numpy(i.name) for i in self._kept} if self.store is not None else {}
             memory, finite = self.program.run(dims, {**args, **kept})
             if not finite:
-                self._not_finite(args)
+                self.not_finite(args)
             outputs = {name: self.program.result(memory, b, dims) for name, b in self.schedule.outputs}
             if self.store is not None and self.graph.updates:
                 slots = {b.name: b for b in self.schedule.buffers.values() if b.space == "slot"}
@@ -62,34 +60,7 @@ class CudaSimExecutable:
                 self.store.write({name: self.program.slot(memory, slots[name], kept) for name, _ in self.graph.updates})
         return outputs
 
-    def _not_finite(self, args: Mapping[str, np.ndarray]) -> None:
-        """Nothing was written: the reference finds who produced the value, and raises."""
-        reference = importlib.import_module("graphc.backends.reference").BACKEND.compile(self.graph, _ReadOnly(self.store))
-        reference(args)
-        raise NonFiniteError(f"{self.graph.finite} is not finite; nothing was written")
-
     # -- looking ---------------------------------------------------------------------------------------------------------
-    @property
-    def stages(self) -> dict[str, str]:
-        """The graph's text after every pass, then the kernels."""
-        out = {"traced": str(self.graph)}
-        out |= {p.name: str(p.after) for p in self.lowered.passes}
-        out["schedule"] = self.listing()
-        return out
-
-    @property
-    def passes(self) -> list[Any]:
-        return self.lowered.passes
-
-    @property
-    def kernels(self) -> list[KernelLaunch]:
-        """One entry a launch, in order: nest, text and name of its kernel."""
-        return [self.program.kernels[i] for i in self.schedule.launches()]
-
-    @property
-    def decisions(self) -> list[Decision]:
-        return self.schedule.decisions
-
     def listing(self) -> str:
         """Launches in order."""
         lines = []
@@ -98,19 +69,3 @@ class CudaSimExecutable:
             by = "thread" if k.printed.width == 1 else "warp"
             lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {by}  {k.launch.nest.name}")
         return "\n".join(lines)
-
-    def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
-        """The memory plan for sizes (64 for every named dim unless given)."""
-        return plan_memory(self.schedule, dict.fromkeys(self.graph.dims, 64) | dict(dims or {}))
-
-
-class _ReadOnly:
-    """A store that only shows its values."""
-
-    def __init__(self, store: ParameterStore | None):
-        if store is not None:
-            self.lock = store.lock
-            self.numpy = store.numpy
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Nothing is written."""
