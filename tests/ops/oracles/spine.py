@@ -1,8 +1,4 @@
-"""What others say an operator computes: functions of NumPy arrays, none of them written by us.
-
-JAX and SciPy stand in for every operator; :data:`TORCH` adds PyTorch, whose semantics the composites promise, where it is
-installed. :data:`EXEMPT` lists what has no such counterpart, and which test stands in for it.
-"""
+"""The operators of the spine: JAX and SciPy stand in for every one, PyTorch for most composites."""
 
 from __future__ import annotations
 
@@ -15,6 +11,8 @@ import numpy as np
 import scipy.special
 from jax import lax
 
+from tests.ops.lazy_torch import F, torch
+
 EXEMPT = {
     "assume": "the identity, with a claim about its operand",
     "const": "a value",
@@ -26,17 +24,6 @@ EXEMPT = {
     "dropout": "its own random numbers: test_random.py",
     "accuracy": "scikit-learn: test_losses.py",
 }
-
-
-def in_double(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a JAX function with 64-bit types, whatever the process has set."""
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with jax.enable_x64(True):
-            out = fn(*args, **kwargs)
-            return tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else np.asarray(out)
-
-    return run
 
 
 def _slice(x, starts, sizes, steps=None):
@@ -185,35 +172,16 @@ JAX: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-def _torch_table() -> dict[str, Callable[..., Any]]:
-    try:
-        import torch
-        import torch.nn.functional as F
-    except ImportError:
-        return {}
-
-    def on_arrays(fn: Callable[..., Any]) -> Callable[..., Any]:
-        """``fn`` of tensors as a function of arrays; integer arrays become torch's index type."""
-
-        def lift(a: Any) -> Any:
-            if isinstance(a, (np.ndarray, np.generic)):
-                t = torch.from_numpy(np.array(a))
-                return t.long() if t.dtype == torch.int32 else t
-            return a
-
-        return lambda *args, **kwargs: fn(*map(lift, args), **kwargs).numpy()
-
-    def norm(x, w=None, b=None, eps=1e-5, axes=1):
-        k = w.ndim if w is not None else b.ndim if b is not None else axes
-        return F.layer_norm(x, x.shape[x.ndim - k :], w, b, eps)
-
-    table = {
-        "relu": F.relu, "sigmoid": torch.sigmoid, "silu": F.silu, "gelu": F.gelu, "softmax": lambda x, axis: F.softmax(x, axis),
-        "log_softmax": lambda x, axis: F.log_softmax(x, axis), "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": F.linear, "layer_norm": norm,
-        "embedding": F.embedding, "mse_loss": F.mse_loss, "cross_entropy": F.cross_entropy, "max_pool2d": F.max_pool2d, "avg_pool2d": F.avg_pool2d,
-        "scaled_dot_product_attention": lambda q, k, v, mask=None, causal=False, scale=None: F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale),
-    }  # fmt: skip
-    return {name: on_arrays(fn) for name, fn in table.items()}
+def _torch_layer_norm(x, w=None, b=None, eps=1e-5, axes=1):
+    k = w.ndim if w is not None else b.ndim if b is not None else axes
+    return F.layer_norm(x, x.shape[x.ndim - k :], w, b, eps)
 
 
-TORCH = _torch_table()
+TORCH: dict[str, Callable[..., Any]] = {
+    "relu": lambda x: F.relu(x), "sigmoid": lambda x: torch.sigmoid(x), "silu": lambda x: F.silu(x), "gelu": lambda x, **k: F.gelu(x, **k),
+    "softmax": lambda x, axis: F.softmax(x, axis), "log_softmax": lambda x, axis: F.log_softmax(x, axis),
+    "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": lambda *a: F.linear(*a), "layer_norm": _torch_layer_norm,
+    "embedding": lambda i, w: F.embedding(i, w), "mse_loss": lambda x, y, **k: F.mse_loss(x, y, **k), "cross_entropy": lambda x, y, **k: F.cross_entropy(x, y, **k),
+    "max_pool2d": lambda x, *a, **k: F.max_pool2d(x, *a, **k), "avg_pool2d": lambda x, *a, **k: F.avg_pool2d(x, *a, **k),
+    "scaled_dot_product_attention": lambda q, k, v, mask=None, causal=False, scale=None: F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale),
+}  # fmt: skip
