@@ -120,29 +120,6 @@ def _cross_entropy(x, y, reduction="mean"):
     return _mean(-np.take_along_axis(logp, np.expand_dims(y, axis), axis).squeeze(axis), reduction)
 
 
-def _jax_step(optimizer, step, grad, state):
-    """One step of an optimiser of JAX's library from given moments, for one parameter."""
-    init, update, _ = optimizer
-    packed = init(state[0])._replace(packed_state=(state,))
-    return update(step, grad, packed).packed_state[0]
-
-
-def _sgd(p, g, m, lr, momentum=0.0, weight_decay=0.0, nesterov=False):
-    from jax.example_libraries import optimizers
-
-    g = g + weight_decay * p
-    if not momentum:
-        return (*_jax_step(optimizers.sgd(lr), 0, g, (p,)), m)
-    return tuple(_jax_step((optimizers.nesterov if nesterov else optimizers.momentum)(lr, momentum), 0, g, (p, m)))
-
-
-def _adam(p, g, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, decoupled=False):
-    from jax.example_libraries import optimizers
-
-    g, p = (g, p - lr * weight_decay * p) if decoupled else (g + weight_decay * p, p)
-    return tuple(_jax_step(optimizers.adam(lr, beta1, beta2, eps), int(step) - 1, g, (p, m, v)))
-
-
 def _scan(fn, init, xs, length=None, reverse=False):
     """The sample bodies again, as JAX sees them."""
     if xs is None:
@@ -168,7 +145,7 @@ JAX: dict[str, Callable[..., Any]] = {
     "neg": jnp.negative, "pad": _pad, "pow": jnp.power, "reduce_window": _reduce_window, "relu": jax.nn.relu, "reshape": jnp.reshape, "scan": _scan,
     "scaled_dot_product_attention": _attention, "scatter_add": _scatter_add, "shift_right": jnp.right_shift, "sigmoid": scipy.special.expit, "silu": jax.nn.silu, "slice": _slice,
     "softmax": scipy.special.softmax, "sqrt": jnp.sqrt, "stop_gradient": lax.stop_gradient, "sub": jnp.subtract, "sum": jnp.sum,
-    "take": lambda x, i, axis=0: jnp.take(x, i, axis), "tanh": jnp.tanh, "transpose": jnp.transpose, "where": jnp.where, "sgd_update": _sgd, "adam_update": _adam,
+    "take": lambda x, i, axis=0: jnp.take(x, i, axis), "tanh": jnp.tanh, "transpose": jnp.transpose, "where": jnp.where,
 }  # fmt: skip
 
 
