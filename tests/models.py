@@ -14,7 +14,7 @@ from graphc.ir.graph import Graph, Input
 from graphc.ir.node import Node
 from graphc.runtime.store import ParameterStore
 
-VARIANTS = ("plain", "clipped", "tied", "accumulated", "returned")
+VARIANTS = ("plain", "clipped", "tied", "summed", "accumulated", "returned")
 
 
 class Builder:
@@ -49,8 +49,8 @@ class Builder:
 def mlp_step(
     sizes: tuple[int, ...] = (24, 20, 10), variant: str = "plain", dtype: str = "float32", batch: Any = None, seed: int = 0
 ) -> tuple[Graph, ParameterStore]:
-    """One step of Adam on cross entropy. Variants: clipped by the global norm, one weight used twice, gradients summed
-    over two halves of the network's loss, the first weight's gradient returned."""
+    """One step of Adam on cross entropy. Variants: clipped by the global norm, one weight used twice, gradients summed over two
+    losses, gradients accumulated over two steps with an update every second, the first weight's gradient returned."""
     b = Builder(dtype, seed)
     n = sym("N") if batch is None else batch
     x, y = b.arg("x", (n, sizes[0])), b.arg("y", (n,), "int64")
@@ -68,7 +68,7 @@ def mlp_step(
     loss = ops.cross_entropy(h, y)
     names, leaves = list(params), list(params.values())
     grads = gradients([loss], None, leaves)
-    if variant == "accumulated":
+    if variant == "summed":
         more = gradients([(h * h).mean()], None, leaves)
         grads = [g + m for g, m in zip(grads, more, strict=True)]
     if variant == "clipped":
@@ -80,8 +80,17 @@ def mlp_step(
     for name, p, g in zip(names, leaves, grads, strict=True):
         shape: Any = p.shape
         m, v = b.state(f"optimizer.m.{name}", shape), b.state(f"optimizer.v.{name}", shape)
-        new = ops.adam_update(p, g, m, v, step + 1, lr)
-        updates |= {name: new[0], f"optimizer.m.{name}": new[1], f"optimizer.v.{name}": new[2]}
+        if variant == "accumulated":
+            sums = b.state(f"optimizer.sum.{name}", shape)
+            full = ops.eq((step + 1) / 2 * 2, step + 1)  # every second step
+            g = sums + g
+            new = ops.adam_update(p, g, m, v, step + 1, lr)
+            kept = [ops.where(full, a, old) for a, old in zip((new[0], new[1], new[2]), (p, m, v), strict=True)]
+            updates[f"optimizer.sum.{name}"] = ops.where(full, 0.0, g)
+        else:
+            new = ops.adam_update(p, g, m, v, step + 1, lr)
+            kept = [new[0], new[1], new[2]]
+        updates |= {name: kept[0], f"optimizer.m.{name}": kept[1], f"optimizer.v.{name}": kept[2]}
     outputs = {"loss": loss} | ({"gradient": grads[0]} if variant == "returned" else {})
     return b.graph(outputs, updates, "loss"), b.store
 

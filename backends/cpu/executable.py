@@ -65,7 +65,7 @@ class CpuExecutable(Compiled):
                     self.store.relayout(n, self.lowered.layouts[n])
                 self.store.slots[n].fixed = True
         layouts = {n: slots[n].layout for n in names}
-        self.schedule: Schedule = schedule_graph(self.lowered.graph, layouts)
+        self.schedule: Schedule = schedule_graph(self.lowered.graph, layouts, self.facts.limits())
         self.program = Program(self.schedule, self.facts, self.progress)
         self._layout_key = self._layouts()
         self._bindings.clear()

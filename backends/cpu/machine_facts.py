@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.errors import GraphcError
+from graphc.schedule.limits import Limits
 
 __all__ = ["Facts", "host_facts"]
 
@@ -19,6 +20,10 @@ class Facts:
         """Rows and lanes of the contraction tile: accumulators, one row of B and one element of A fit the registers."""
         lanes = max(2 * self.width * 4 // itemsize, 2)
         return (8 if self.width == 16 else 6 if self.width == 8 else 4), lanes
+
+    def limits(self) -> Limits:
+        """What fusion may assume."""
+        return Limits(tile=self.tile(4))
 
 
 def host_facts(width: int | None = None) -> Facts:

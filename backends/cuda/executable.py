@@ -14,12 +14,16 @@ from graphc.ir.graph import Graph
 from graphc.ir.layout import row_major
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.store import ParameterStore
+from graphc.schedule.limits import Limits
 from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
 from .program import Program
 
 __all__ = ["CudaSimExecutable"]
+
+LIMITS = Limits(tile=(1, 1), line=0)
+"""One thread makes one element of a contraction's result; rows lie as they are."""
 
 
 class CudaSimExecutable(Compiled):
@@ -37,7 +41,7 @@ class CudaSimExecutable(Compiled):
         for node in self.lowered.graph.nodes:
             if node.op.kind in ("scan", "custom"):
                 raise CompileError(f"{node.op.kind} is not yet on cuda-sim: {node!r}", hint='target="cpu" has it')
-        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, line=0)
+        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
         self.program = Program(self.schedule)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -55,7 +55,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """``acc[batch, m, n] = sum over k of a * b``; ``a`` and ``b`` are loads with affine addresses.
+    """``acc[batch, m, n] = sum over k of a * b``; ``a`` and ``b`` are loads with affine addresses, or scalar IR over such
+    loads (a prologue).
 
     ``batch`` are axes of the outer space that both operands share; ``m``, ``n`` and ``k`` are one axis each.
     """

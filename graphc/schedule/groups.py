@@ -8,26 +8,25 @@ index at which the group computes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CompileError
 from ..ir.dims import Expr, Size, Sym, atom, prod, sym, symbols
 from ..ir.graph import Graph
-from ..ir.node import Node
+from ..ir.node import Node, toposort
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
 from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
+from .limits import Limits
+from .prologues import find_prologues
+from .updates import UpdatePaths
+
+SIBLINGS = 8
+"""How many of the last groups are looked at for one that reads the same values."""
 
 __all__ = ["Decision", "FoldMember", "Group", "Grouping", "group_graph"]
-
-MAX_NODES = 64
-MAX_LOADS = 24
-CHEAP = 6
-"""Instructions an element that may be computed again instead of being stored."""
-SERIAL_FOLD = 4096
-"""A fold to one value joins its producer only up to this many elements: alone it can be split over threads."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class Group:
     full: tuple[Axis, ...] = ()
     """All axes in the order in which full-size members have them."""
     contract: Contract | None = None
+    prologue: tuple[Node, ...] = ()
+    """What a contraction computes of its operands, on the way."""
     anchor: Node | None = None
     scatter: Scatter | None = None
 
@@ -89,9 +90,11 @@ class Group:
 class Grouping:
     """The result: groups in a valid order of execution, who is where, and why."""
 
-    def __init__(self, graph: Graph, trip: Size = 0):
+    def __init__(self, graph: Graph, trip: Size = 0, limits: Limits | None = None):
         self.graph = graph
         self.trip = trip
+        self.limits = limits or Limits()
+        self.paths = UpdatePaths(graph)
         self.groups: list[Group] = []
         self.home: dict[Node, Group] = {}
         self.decisions: list[Decision] = []
@@ -99,7 +102,9 @@ class Grouping:
         self.forced: set[Node] = set()
         """Views that must be real buffers: outputs, and operands whose index map no stride describes."""
         self.sunk: set[Node] = set()
-        """Cheap nodes that are computed again wherever they are read."""
+        """Nodes that are computed wherever they are read: cheap ones, and prologues of contractions."""
+        self.prologues: set[Node] = set()
+        """Nodes that may be computed inside the contraction that reads them, unless a kernel before it takes them."""
 
     # -- helpers -----------------------------------------------------------------------------------------------------
     def inline(self, node: Node) -> bool:
@@ -111,11 +116,12 @@ class Grouping:
         if kind == "const":
             return node.ndim == 0
         if kind == "generate":
-            return node.op.cost <= CHEAP
+            return node.op.cost <= self.limits.cheap
         return node in self.sunk
 
-    def builder(self, ranges: dict[str, Size]) -> PointBuilder:
-        return PointBuilder(ranges, self.inline, self.trip)
+    def builder(self, ranges: dict[str, Size], also: Container[Node] = ()) -> PointBuilder:
+        """A builder that writes out inline nodes, and those in ``also``."""
+        return PointBuilder(ranges, lambda n: n in also or self.inline(n), self.trip)
 
     def axes(self, sizes: Iterable[Size]) -> list[Axis]:
         out = []
@@ -161,12 +167,13 @@ def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ..
     return tuple(out) if not real else None
 
 
-def group_graph(graph: Graph, trip: Size = 0) -> Grouping:
+def group_graph(graph: Graph, trip: Size = 0, limits: Limits | None = None) -> Grouping:
     """Places every node of a decomposed graph."""
-    g = Grouping(graph, trip)
+    g = Grouping(graph, trip, limits)
     order = _by_depth(graph)
     _force_views(g, order)
     _sink_cheap(g, order)
+    g.prologues = find_prologues(g, order)
     for node in order:
         kind = node.op.kind
         if kind in ("input", "tuple") or g.inline(node) or (kind == "const" and node not in g.forced):
@@ -246,7 +253,7 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
             stored |= {_base(g, i) for i in node.inputs}
     roots = set(g.graph.roots)
     for node in order:
-        if node.op.kind != "elementwise" or node.op.cost > CHEAP or node in roots or node in stored or node in g.forced:
+        if node.op.kind != "elementwise" or node.op.cost > g.limits.cheap or node in roots or node in stored or node in g.forced:
             continue
         axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
         s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))
@@ -257,10 +264,10 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
         body = postorder([s])
         work = (
             sum(t.op not in ("load", "const", "index", "arg") and bool(scalar_symbols(t)) for t in body)
-            if len(body) <= 10 * CHEAP
+            if len(body) <= 10 * g.limits.cheap
             else len(body)
         )
-        if work <= CHEAP:
+        if work <= g.limits.cheap:
             g.sunk.add(node)
             for t in read:
                 g.note(t.attr[0], node, True, f"{work} instructions on a value that is stored anyway: computed where it is read")
@@ -280,6 +287,11 @@ def _place_point(g: Grouping, node: Node) -> None:
                 g.note(p, node, not reason, reason or f"read at the index where it is made: same {home.kind} kernel")
         if not reason:
             return
+    if node in g.prologues:
+        g.sunk.add(node)
+        return
+    if _join_sibling(g, home, node, probe, body):
+        return
     group = g.new_group("map")
     group.outer = [a for a in probe if a.size != 1]
     group.full = tuple(group.outer)
@@ -290,20 +302,50 @@ def _place_point(g: Grouping, node: Node) -> None:
     g.home[node] = group
 
 
+def _join_sibling(g: Grouping, home: Group | None, node: Node, probe: list[Axis], body: Scalar) -> bool:
+    """Puts a node beside others that read what it reads, at the same index: one pass over memory for all of them.
+
+    Groups run in the order of their numbers, so any map behind the node's producers will do, if none of its members needs
+    the old value of a parameter that another one updates in place.
+    """
+    names = {a.name for a in probe if a.size != 1}
+    for t in loads(body):
+        value = t.attr[0]
+        if t.args or not names or set().union(*map(symbols, t.attr[1])) != names:
+            continue
+        for group in reversed(g.groups[home.number + 1 if home else 0 :][-SIBLINGS:]):
+            if group.kind != "map" or len(group.full) != len(names):
+                continue
+            read = set(group.loads())
+            before = {x for x in read if x.attr[0] is value}
+            old = {x.attr[0] for x in loads(body)}
+            if before and not g.paths.clash(old, {x.attr[0] for x in read}, node, group.index):
+                if not _join_point(g, group, node, probe, body):
+                    if before & set(loads(group.body[node])):
+                        g.note(value, node, True, f"{value.op.name} is read by a {group.kind} kernel at the same index: one pass for both")
+                        return True
+                    del group.index[node], group.body[node], g.home[node]
+    return False
+
+
 def _join_point(g: Grouping, home: Group, node: Node, probe: list[Axis], body: Scalar) -> str:
     """Puts a node into a group; returns "" or the reason why it cannot stand there."""
     if home.kind not in ("map", "row", "contract"):
         return f"a {home.kind} has no epilogue"
-    if len(home.index) >= MAX_NODES:
-        return f"the kernel has {MAX_NODES} nodes already"
+    if len(home.index) >= g.limits.nodes:
+        return f"the kernel has {g.limits.nodes} nodes already"
     reason = "their shapes are no common iteration space"
     for idx in _candidates(home, node, probe, body):
         here = g.builder(home.ranges).define(node, idx)
         clash = _misread(home, [here])
         if clash is None:
             read = {t.attr[0] for b in (here, *home.body.values()) for t in loads(b)}
-            if len(read - home.index.keys()) > MAX_LOADS:
-                return f"the kernel would read more than {MAX_LOADS} buffers"
+            if len(read - home.index.keys()) > g.limits.loads:
+                return f"the kernel would read more than {g.limits.loads} buffers"
+            if home.kind == "contract" and not all(
+                g.paths.alone(t.attr[0], node, g.inline) for t in loads(here) if t.attr[0] in home.index
+            ):
+                return "the gradient is read by others than the update (returned or accumulated): it is stored, and the update is a kernel of its own"
             home.index[node] = idx
             home.body[node] = here
             g.home[node] = home
@@ -403,10 +445,10 @@ def _join_fold(
 ) -> str:
     if home.kind not in ("map", "row"):
         return f"a {home.kind} kernel does not fold its results"
-    if len(home.index) >= MAX_NODES:
-        return f"the kernel has {MAX_NODES} nodes already"
+    if len(home.index) >= g.limits.nodes:
+        return f"the kernel has {g.limits.nodes} nodes already"
     total = prod(a.size for a in inner)
-    if home.kind == "map" and not outer and not (isinstance(total, int) and total <= SERIAL_FOLD):
+    if home.kind == "map" and not outer and not (isinstance(total, int) and total <= g.limits.serial_fold):
         return f"a fold of {total} elements to one value is split over threads by itself"
     mapping: dict[str, Size] = {}
     for t in loads(value):
@@ -468,10 +510,13 @@ def _place_contract(g: Grouping, node: Node) -> None:
     group.index[node] = (*at, index[m], index[n])
     group.anchor = node
     g.home[node] = group
+    group.prologue = tuple(n for n in toposort(node.inputs, g.home.keys()) if n in g.prologues and n in g.sunk)  # type: ignore[arg-type]
     for operand in (a, b):
         base = _base(g, operand)
         if base in g.home:
             g.note(base, node, False, "an operand of a contraction is read many times, so it is stored")
+        elif base in g.prologues:
+            g.note(base, node, True, "few tiles of the result read it, so it is computed where it is read: a prologue")
 
 
 def _place_scatter(g: Grouping, node: Node) -> None:

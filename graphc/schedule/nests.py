@@ -65,10 +65,12 @@ def build_nest(group: Group, stored: set[Node]) -> Nest:
         for k in range(last + 1)
     )
     nodes = tuple(group.index)
-    return Nest(group.kind, _name(group, nodes), tuple(group.outer), tuple(group.inner), stages, group.contract, nodes=nodes)
+    name = f"{_name(group.prologue)}_into_{_name(nodes)}" if group.prologue else _name(nodes)
+    nodes = (*group.prologue, *nodes)
+    return Nest(group.kind, name, tuple(group.outer), tuple(group.inner), stages, group.contract, nodes=nodes)
 
 
-def _name(group: Group, nodes: tuple[Node, ...]) -> str:
+def _name(nodes: tuple[Node, ...]) -> str:
     words: list[str] = []
     for n in nodes:
         if n.op.name not in words:

@@ -21,6 +21,7 @@ from ..loops.build import TRIP
 from ..loops.nest import Axis, Nest, Stage, Write
 from ..loops.scalar import postorder
 from .groups import Decision, Grouping, group_graph, maker
+from .limits import Limits
 from .nests import Place, build_nest, resolve
 
 __all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "schedule_graph"]
@@ -115,18 +116,18 @@ def _flat(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch | Check |
             yield from _flat(i.body)
 
 
-def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None, *, line: int = 64) -> Schedule:
+def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None, limits: Limits | None = None) -> Schedule:
     """The schedule of a decomposed, canonical graph. ``layouts`` are the storage layouts of params and state by name.
 
-    ``line`` is the size of a cache line by which rows a power of two apart are moved (0: they stay).
+    ``limits`` are the numbers that the target gives.
     """
-    return _Scheduler(graph, dict(layouts or {}), line).run()
+    return _Scheduler(graph, dict(layouts or {}), limits or Limits()).run()
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, layouts: dict[str, Layout], line: int):
+    def __init__(self, graph: Graph, layouts: dict[str, Layout], limits: Limits):
         self.graph = _separate_results(graph)
-        self.line = line
+        self.limits = limits
         self.slot_layouts = layouts
         self.buffers: dict[Node, Buffer] = {}
         self.notes: list[str] = []
@@ -135,7 +136,7 @@ class _Scheduler:
 
     def run(self) -> Schedule:
         graph = self.graph
-        grouping = group_graph(graph)
+        grouping = group_graph(graph, limits=self.limits)
         for i in graph.inputs:
             layout = self.slot_layouts.get(i.name) or row_major(i.node.ndim)
             self.buffers[i.node] = Buffer(i.node, i.node.tensor, layout, "arg" if i.role == "arg" else "slot", i.name)
@@ -145,7 +146,7 @@ class _Scheduler:
         flat = {n for g in grouping.groups if g.scatter for n in (g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out)}
         for node in stored:
             if node not in self.buffers and not isinstance(node.type, TupleType):
-                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in flat else self.line), "temp")
+                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in flat else self.limits.line), "temp")
         self._leaves(graph)
         items = self._order(graph, grouping, nests)
         places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
@@ -205,7 +206,7 @@ class _Scheduler:
                 image[inner.node] = outer
         roots = _own_results([_rebuild(n, image) for _, n in body.outputs])
         inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
-        grouping = group_graph(inside, trip)
+        grouping = group_graph(inside, trip, self.limits)
         decisions += grouping.decisions
         for i, root in enumerate(roots):
             if i < n_carry:
@@ -221,7 +222,7 @@ class _Scheduler:
         stored = self._stored(inside, grouping)
         for n in stored:
             if n not in self.buffers and not isinstance(n.type, TupleType):
-                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, self.line), "temp")
+                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, self.limits.line), "temp")
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         if len(nests) != len(grouping.groups):
@@ -323,7 +324,7 @@ class _Scheduler:
         for t in postorder(nest.roots()):
             if t.op == "load" and t.attr[0] is slot and t.attr[1] != target.index:
                 return "its kernel reads the old value at other places than it writes"
-        if nest.contract is not None and any(t.attr[0] is slot for t in (nest.contract.a, nest.contract.b)):
+        if nest.contract is not None and any(t.attr[0] is slot for x in (nest.contract.a, nest.contract.b) for t in s.loads(x)):
             return "its kernel reads the old value as an operand"
         if _reads_after(nest, slot, target):
             return "its kernel reads the old value after it has written the new one"

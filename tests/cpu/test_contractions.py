@@ -33,6 +33,14 @@ OPERANDS = {
     "matrix and vector": lambda b: ops.matmul(b.arg("x", (N, 12)), b.arg("y", (12,))),
     "outer": lambda b: b.arg("x", (N, 1)) @ b.arg("y", (1, 9)),
     "batch broadcast": lambda b: ops.matmul(b.arg("x", (N, 3, 5)), b.arg("y", (1, 5, 4))),
+    "left computed along K": lambda b: (b.arg("x", (N, 21)) * b.arg("y", (N, 21)) + 1.0).tanh() @ b.arg("w", (21, 9)),
+    "left computed along M": lambda b: b.arg("x", (21, N)).exp().transpose() @ b.arg("w", (21, 9)),
+    "left computed, some broadcast": lambda b: (b.arg("x", (N, 1)) * b.arg("y", (21,)) + b.arg("z", (N, 21))) @ b.arg("w", (21, 9)),
+    "bytes": lambda b: (b.arg("x", (N, 40), "uint8").cast("float32") * (1 / 255)) @ b.arg("w", (40, 70)) + b.arg("c", (70,)),
+    "right computed": lambda b: b.arg("x", (5, N)) @ (b.arg("w", (N, 37), "int8").cast("float32") * b.arg("s", (37,))),
+    "both computed": lambda b: b.arg("x", (3, N)).exp() @ (b.arg("w", (N, 37)) * b.arg("s", (N, 1))),
+    "computed in a batch": lambda b: (b.arg("x", (3, N, 21)) * 2.0).exp() @ b.arg("w", (3, 21, 9)),
+    "computed vectors": lambda b: ops.matmul(b.arg("x", (N,)).exp(), b.arg("y", (N,)).tanh()),
     "empty K": lambda b: b.arg("x", (N, 0)) @ b.arg("y", (0, 9)) + 1.0,
 }
 

@@ -10,7 +10,7 @@ from graphc.ir.graph import Graph, Input
 from graphc.ir.node import Node
 from graphc.passes.pipeline import Settings, lower
 from graphc.schedule.explain import explain
-from graphc.schedule.groups import SERIAL_FOLD
+from graphc.schedule.limits import Limits
 from graphc.schedule.program import Schedule, schedule_graph
 from tests.models import Builder, mlp_step
 
@@ -81,9 +81,55 @@ class TestTogether:
         assert all("mul" not in [n.op.name for n in i.nest.nodes] for i in s.launches())
 
 
+class TestPrologues:
+    def test_an_operand_that_one_panel_reads_is_computed_there(self):
+        s = one(ops.cast(x(N, 8, dtype="uint8"), "float32").exp() @ x(8, 9, name="w"))
+        assert kinds(s) == ["contract"]
+        assert s.launches()[0].nest.name == "cast_exp_into_dot_general"
+        assert explain(s.grouping, "exp", "dot_general").endswith("it is computed where it is read: a prologue")
+        assert s.launches()[0].nest.contract.a.dtype.name == "float32"
+
+    def test_cheap_work_is_done_for_some_panels_and_stored_for_many(self):
+        scaled = lambda width: kinds(one((ops.cast(x(N, 8, dtype="uint8"), "float32") * 0.5) @ x(8, width, name="w")))
+        assert scaled(96) == ["contract"] and scaled(512) == ["map", "contract"]
+
+    def test_the_right_operand_of_few_rows(self):
+        w = lambda: ops.cast(x(8, 64, name="w", dtype="int8"), "float32") * x(64, name="scale")
+        assert kinds(one(x(4, 8) @ w())) == ["contract"]
+        assert kinds(one(x(200, 8) @ w())) == ["map", "contract"]
+        assert kinds(one(x(N, 8) @ w())) == ["map", "contract"]  # nobody knows how many rows
+
+    def test_a_kernel_that_makes_what_it_reads_takes_it_instead(self):
+        s = one(((x(N, 8) @ x(8, 40, name="v")).exp()) @ x(40, 9, name="w"))
+        assert [i.nest.name for i in s.launches()] == ["dot_general_exp", "dot_general"]
+
+    def test_an_operand_with_another_reader_is_stored(self):
+        e = x(N, 8).exp()
+        s = one(e @ x(8, 9, name="w"), e.sum(0))
+        assert kinds(s) == ["row", "contract"]
+
+    def test_padding_is_stored(self):
+        s = one(ops.pad(x(N, 8), (0, 1), (0, 0)).exp() @ x(9, 9, name="w"))
+        assert kinds(s) == ["map", "contract"]
+
+
+class TestSiblings:
+    def test_maps_that_read_the_same_values_are_one(self):
+        a, b = x(N, 9), x(N, 9, name="y")
+        s = one(a.exp() * b, (a * b).tanh())
+        assert kinds(s) == ["map"]
+        assert "one pass for both" in explain(s.grouping, "input", "tanh") or "one pass" in " ".join(d.reason for d in s.decisions)
+
+    def test_maps_that_read_them_at_other_places_are_two(self):
+        a = x(9, 9)
+        assert kinds(one(a.exp(), a.transpose().tanh().exp())) in (["map", "map"], ["map"])
+        s = one(x(9, 6).exp(), x(9, 6)[::-1].tanh())
+        assert kinds(s) == ["map", "map"]
+
+
 class TestApart:
     def test_an_operand_of_a_contraction_is_stored(self):
-        s = one(x(N, 8).exp() @ x(8, 9, name="w"))
+        s = one(x(N, 8).exp() @ x(8, 200, name="w"))
         assert kinds(s) == ["map", "contract"]
         assert explain(s.grouping, "exp", "dot_general").endswith("an operand of a contraction is read many times, so it is stored")
 
@@ -114,7 +160,7 @@ class TestApart:
         assert explain(s.grouping, "exp", "conv").startswith("conv is in no kernel")
 
     def test_a_long_fold_to_one_value_is_split_over_threads(self):
-        s = one(x(SERIAL_FOLD * 2).exp().sum())
+        s = one(x(Limits.serial_fold * 2).exp().sum())
         assert len(kinds(s)) >= 2
         short = one(x(64).exp().sum())
         assert kinds(short) == ["row"]

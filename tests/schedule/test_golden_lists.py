@@ -112,8 +112,9 @@ def updated_in(schedule: Schedule, name: str) -> Launch:
         ("plain", ["contract"]),
         ("clipped", ["map", "row"]),  # the global norm needs every gradient first
         ("tied", ["contract"]),
-        ("accumulated", ["contract"]),  # in the contraction that completes the sum
-        ("returned", ["contract"]),  # which stores the gradient too
+        ("summed", ["contract"]),  # in the contraction that completes the sum
+        ("accumulated", ["map"]),  # the sum is kept for later steps too
+        ("returned", ["map"]),
     ],
 )
 def test_where_the_update_of_the_first_weight_happens(variant: str, kinds: list[str]):
@@ -123,11 +124,13 @@ def test_where_the_update_of_the_first_weight_happens(variant: str, kinds: list[
     written = {b.name for b in launch.writes if b.space == "slot"}
     assert {"fc0.weight", "optimizer.m.fc0.weight", "optimizer.v.fc0.weight"} <= written
     assert s.copies == []
-    if variant in ("tied", "accumulated"):  # one contraction makes the first half of the sum, another the rest and the update
+    if variant in ("tied", "summed"):  # one contraction makes the first half of the sum, another the rest and the update
         name = "tied.weight" if variant == "tied" else "fc0.weight"
         last = updated_in(s, name)
         shape = [a.size for a in last.nest.outer]
         halves = [i for i in s.launches() if i.nest.kind == "contract" and [a.size for a in i.nest.outer] == shape]
         assert halves[-1] is last and len([i for i in halves if not any(b.space == "slot" for b in i.writes)]) >= 1
     if variant == "returned":
-        assert "gradient" in {b.name for b in launch.writes}
+        first = next(i for i in s.launches() if "gradient" in {b.name for b in i.writes})
+        assert first.nest.kind == "contract" and not any(b.space == "slot" for b in first.writes)
+        assert any("returned or accumulated" in d.reason for d in s.decisions)

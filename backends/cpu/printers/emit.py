@@ -6,6 +6,8 @@ a 1x1 tile; the machine layer broadcasts. A value is computed in the outermost s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
@@ -81,6 +83,20 @@ class Emitter(KernelText):
         self.rows = rows
         self.shapes: dict[Scalar, tuple[bool, bool]] = {}
         self.acc_names: dict[int, tuple[str, tuple[bool, bool], Scope]] = {}
+        self.floor = 0
+        """The outermost scope that values may stand in, or be found in."""
+
+    @contextmanager
+    def tile(self, lanes: Lanes, rows: Lanes) -> Iterator[None]:
+        """Other axes in lanes and rows for a while: what is computed meanwhile is not known afterwards."""
+        kept = self.lanes, self.rows, self.shapes, self.floor
+        self.lanes, self.rows, self.shapes, self.floor = lanes, rows, {}, len(self.chain)
+        self.open("")
+        try:
+            yield
+        finally:
+            self.close()
+            self.lanes, self.rows, self.shapes, self.floor = kept
 
     # -- shapes of values ------------------------------------------------------------------------------------------------
     def varies(self, s: Scalar) -> tuple[bool, bool]:
@@ -132,7 +148,7 @@ class Emitter(KernelText):
         return found
 
     def _find(self, s: Scalar) -> str | None:
-        for scope in reversed(self.chain):
+        for scope in reversed(self.chain[self.floor :]):
             if s in scope.known:
                 return scope.known[s]
         return None
@@ -140,9 +156,9 @@ class Emitter(KernelText):
     def _depth(self, s: Scalar) -> int:
         """The outermost scope that knows the axes and operands of ``s``."""
         need = {n for n in self._own_symbols(s) if n in self.vars and n != "trip"}
-        depth = 0
+        depth = self.floor
         for i, scope in enumerate(self.chain):
-            if scope.axes & need:
+            if i >= depth and scope.axes & need:
                 depth = i
         for a in operands(s):
             for i, scope in enumerate(self.chain):

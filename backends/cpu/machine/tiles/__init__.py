@@ -64,7 +64,7 @@ from .memory import (
     storer_full,
     storer_strided,
 )
-from .products import fma_outer, fma_outer_n, prefetcher
+from .products import fma_outer, fma_outer_n, fma_outer_tile, prefetcher, scratch
 from .reductions import hall, hany, hmax, hmin, hprod, hsum, vall, vany, vmax, vmin, vprod, vsum
 from .types import Tile
 
@@ -87,6 +87,7 @@ __all__ = [
     "fma",
     "fma_outer",
     "fma_outer_n",
+    "fma_outer_tile",
     "gather",
     "ge",
     "gt",
@@ -124,6 +125,7 @@ __all__ = [
     "ptr_u8",
     "rint",
     "scatter",
+    "scratch",
     "select",
     "shl",
     "shr",

@@ -10,9 +10,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
-from .types import I8, I32, I64, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
+from .types import I8, I32, I64, STORED, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
 
-__all__ = ["fma_outer", "fma_outer_n", "prefetcher"]
+__all__ = ["fma_outer", "fma_outer_n", "fma_outer_tile", "prefetcher", "scratch"]
 
 i64 = numba_type("i64")
 
@@ -50,6 +50,36 @@ def fma_outer_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignor
         return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, row_b)
 
     return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
+
+
+@intrinsic
+def fma_outer_tile(typingctx, acc, pa, aoff, a_row, m, row_b):  # type: ignore[no-untyped-def]
+    """As fma_outer, with the row of B computed already (a tile of one row, or one value for all lanes)."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, pa_, aoff_, a_row_, m_, tile = args
+        return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, get_row(b, row_b, tile, 0, acc.lanes))
+
+    return acc(acc, pa, i64, i64, i64, row_b), cg
+
+
+@cache
+def scratch(code: str, rows: int, lanes: int) -> Any:
+    """``f()``: a pointer to memory for one tile on the stack of the kernel; always the same at one place in the text."""
+    nb = types.CPointer(STORED[code])
+
+    @intrinsic
+    def f(typingctx):  # type: ignore[no-untyped-def]
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            element = context.get_value_type(nb).pointee
+            with b.goto_entry_block():  # once, not once an iteration
+                memory = b.alloca(ir.ArrayType(element, rows * lanes))
+                memory.align = 64
+            return b.bitcast(memory, element.as_pointer())
+
+        return nb(), cg
+
+    return f
 
 
 @cache
