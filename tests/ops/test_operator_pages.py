@@ -1,14 +1,21 @@
-"""docs/operators.md is what the records say now."""
+"""docs/operators/ and docs/coverage.md are what the records say now."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+from graphc.inspect.opdoc import write_pages
+from tests.ops.coverage import coverage_table
 
-def test_the_committed_pages_are_up_to_date(tmp_path):
-    out = tmp_path / "operators.md"
-    subprocess.run([sys.executable, "-m", "graphc.inspect.opdoc", str(out)], check=True)
-    committed = Path(__file__).parents[2] / "docs" / "operators.md"
-    assert out.read_text() == committed.read_text(), "run: python -m graphc.inspect.opdoc docs/operators.md"
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_committed_pages_are_up_to_date(tmp_path: Path):
+    write_pages(tmp_path)
+    made, kept = ({p.name: p.read_text() for p in folder.glob("*.md")} for folder in (tmp_path, DOCS / "operators"))
+    changed = [n for n in sorted(made | kept) if made.get(n) != kept.get(n)]
+    assert not changed, f"run: python -m graphc.inspect.opdoc docs/operators   ({', '.join(changed[:5])})"
+
+
+def test_the_committed_coverage_table_is_up_to_date():
+    assert coverage_table() == (DOCS / "coverage.md").read_text(), "run: python -m tests.ops.coverage docs/coverage.md"
