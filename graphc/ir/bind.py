@@ -99,12 +99,17 @@ def bind_dims(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 
 def _check_guards(graph: Graph, dims: Mapping[str, int]) -> None:
-    """Sizes that the graph assumes to be equal must be."""
+    """What the graph claims of its sizes must hold."""
     for node in graph.guards:
+        where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in graph.provenance.locs(node))
+        if node.op.name == "at_least":
+            size, least, why = (node.attrs[k] for k in ("size", "least", "why"))
+            if (found := evaluate(size, dims)) < least:
+                raise GuardError(f"{size} = {found} where at least {least} are needed{why and ': '}{why}", where=where)
+            continue
         for axis, (have, want) in enumerate(zip(node.inputs[0].shape, node.shape, strict=True)):
             a, b = evaluate(have, dims), evaluate(want, dims)
             if a != b:
-                where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in graph.provenance.locs(node))
                 raise GuardError(f"{have} = {a} and {want} = {b} must be equal (axis {axis} of {node.inputs[0].op.name})", where=where)
 
 

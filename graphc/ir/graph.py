@@ -66,8 +66,8 @@ class Graph:
 
     @cached_property
     def guards(self) -> list[Node]:
-        """Claims that sizes are equal, which are checked when sizes are bound: the ``assume`` nodes."""
-        return [n for n in self.nodes if n.op.name == "assume"]
+        """Claims on sizes, which are checked when sizes are bound: the ``assume`` and ``at_least`` nodes."""
+        return [n for n in self.nodes if n.op.name in ("assume", "at_least")]
 
     @property
     def dims(self) -> list[str]:

@@ -14,7 +14,7 @@ from ..ir.op import Sample, lookup, sugar
 from ..ir.types import Shape, TensorType
 from .define import as_node, broadcast_shapes, normal_axes, normal_axis, primitive, rand, show
 
-__all__ = ["broadcast_to", "concat", "expand_dims", "flatten", "flip", "getitem", "pad", "reshape", "slice", "squeeze", "transpose"]
+__all__ = ["at_least", "broadcast_to", "concat", "expand_dims", "flatten", "flip", "getitem", "pad", "reshape", "slice", "squeeze", "transpose"]
 
 
 # -- reshape -------------------------------------------------------------------------------------------------------------
@@ -68,6 +68,26 @@ assume = primitive(
     lambda x, shape: x if tuple(shape) == x.shape else Node.make(lookup("assume"), (x,), shape=tuple(shape)), _assume_infer,
     numpy=lambda x, *, shape: x, lower=lambda b, n, idx: b.value(n.inputs[0], idx),
     grad=lambda n, g: (lookup("assume").call(g, n.inputs[0].shape),), method=False, cost=0,
+)  # fmt: skip
+
+
+# -- at_least ------------------------------------------------------------------------------------------------------------
+def _at_least(x: Node, size: Size, least: int, why: str = "") -> Node:
+    """``x``, with the claim that ``size`` is ``least`` or more; a named size is checked when it is bound (a guard).
+
+    ``why`` ends the error's message.
+    """
+    if isinstance(size, int):
+        if size < least:
+            raise ShapeError(f"{size} where at least {least} are needed{why and ': '}{why}")
+        return x
+    return Node.make(lookup("at_least"), (x,), size=size, least=least, why=why)
+
+
+at_least = primitive(
+    "at_least", "view", _at_least.__doc__ or "", _at_least, lambda t, *, size, least, why: t,
+    numpy=lambda x, *, size, least, why: x, lower=lambda b, n, idx: b.value(n.inputs[0], idx), grad=lambda n, g: (g,), method=False, cost=0,
+    errors=lambda: [Sample((rand(1), 1, 2), error="at least 2")],
 )  # fmt: skip
 
 

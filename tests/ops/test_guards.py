@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc import ops
 from graphc.errors import GuardError, ShapeError
 
 TARGETS = ("reference", "cpu")
@@ -38,3 +39,19 @@ def test_equal_named_sizes_are_a_guard(target, fn, specs, good, bad):
 def test_a_named_size_against_a_number_is_an_error_at_once():
     with pytest.raises(ShapeError, match="N against 5"):
         gc.compile(lambda a, b: a + b, gc.spec("N"), gc.spec(5), target="reference").graph
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_named_size_that_is_too_small_is_refused_when_bound(target):
+    def fn(x):
+        return ops.at_least(x, x.shape[0] * 2, 4, "rows") * 2.0
+
+    f = gc.compile(fn, gc.spec("N", 3), target=target)
+    np.testing.assert_array_equal(f(ones(2, 3)), 2 * ones(2, 3))
+    with pytest.raises(GuardError, match=r"2\*N = 2 where at least 4 are needed: rows") as caught:
+        f(ones(1, 3))
+    assert "test_guards.py" in str(caught.value)
+    g = gc.compile(gc.grad(lambda x: (fn(x) * x).sum()), gc.spec("N", 3), target=target)
+    np.testing.assert_array_equal(g(ones(2, 3)), 4 * ones(2, 3))
+    with pytest.raises(GuardError, match="at least 4"):
+        g(ones(1, 3))

@@ -10,8 +10,6 @@ from graphc.testing import build_graph
 from tests.ops.cases import OPS, assert_close, retyped, run
 from tests.ops.oracles import EXEMPT, JAX, TORCH, in_double
 
-LOOSE = {"scaled_dot_product_attention": 1e-6}  # JAX's softmax computes in float32 there; torch's comparison is in float64
-
 
 def compare(op, oracle, tolerance=1e-10, needs_elements=False):
     done = 0
@@ -33,7 +31,7 @@ def compare(op, oracle, tolerance=1e-10, needs_elements=False):
 
 @pytest.mark.parametrize("op", [op for op in OPS if op.name in JAX], ids=lambda op: op.name)
 def test_against_jax_and_scipy(op):
-    compare(op, in_double(JAX[op.name]), LOOSE.get(op.name, 1e-10))
+    compare(op, in_double(JAX[op.name]))
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if op.name in TORCH], ids=lambda op: op.name)

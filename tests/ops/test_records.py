@@ -16,6 +16,7 @@ from tests.ops.cases import OPS, assert_close, has_floats, retyped, run, sample_
 DTYPES = ("float32", "float64", "int32", "int8")
 WITHOUT_SAMPLES = {
     "assume": "needs two named dims: test_guards.py",
+    "at_least": "needs a named dim: test_guards.py",
     "const": "a value, seen in most graphs",
     "dim": "needs a named dim: test_named_dims.py",
     "input": "has no meaning of its own",

@@ -84,30 +84,6 @@ def _linear(x, w, b=None):
     return jnp.matmul(x, w.T) + (0 if b is None else b)
 
 
-def _layer_norm(x, w=None, b=None, eps=1e-5, axes=None):
-    k = w.ndim if w is not None else b.ndim if b is not None else axes or 1
-    y = jax.nn.standardize(jnp.asarray(x), axis=tuple(range(x.ndim - k, x.ndim)), epsilon=eps)
-    return y * (1 if w is None else w) + (0 if b is None else b)
-
-
-def _attention(q, k, v, mask=None, causal=False, scale=None):
-    lead = q.shape[:-2]
-    q4, k4, v4 = (jnp.asarray(t).reshape(-1, 1, *t.shape[-2:]).swapaxes(1, 2) for t in (q, k, v))  # (batch, length, heads, features)
-    extra = {"mask": jnp.asarray(mask)} if mask is not None and mask.dtype == bool else {} if mask is None else {"bias": jnp.asarray(mask)}
-    extra = {n: jnp.broadcast_to(m, (q4.shape[0], 1, q.shape[-2], k.shape[-2])) for n, m in extra.items()}
-    if v.shape[-1] != k.shape[-1]:  # JAX wants equal feature sizes: columns of v are independent
-        columns = [
-            jax.nn.dot_product_attention(q4, k4, jnp.repeat(v4[..., i : i + 1], k.shape[-1], -1), is_causal=causal, scale=scale, **extra)[
-                ..., :1
-            ]
-            for i in range(v.shape[-1])
-        ]
-        out = jnp.concatenate(columns, -1)
-    else:
-        out = jax.nn.dot_product_attention(q4, k4, v4, is_causal=causal, scale=scale, **extra)
-    return out.swapaxes(1, 2).reshape(*lead, q.shape[-2], v.shape[-1])
-
-
 def _mean(rows, reduction):
     return rows.mean() if reduction == "mean" else rows.sum() if reduction == "sum" else rows
 
@@ -139,26 +115,20 @@ JAX: dict[str, Callable[..., Any]] = {
     "concat": lambda xs, axis: jnp.concatenate(xs, axis), "conv": _conv, "cross_entropy": _cross_entropy, "div": jnp.divide, "dot_general": _dot,
     "embedding": lambda i, w: jnp.take(w, i, 0), "eq": jnp.equal, "erf": jax.scipy.special.erf, "exp": jnp.exp,
     "gelu": lambda x, approximate="none": jax.nn.gelu(x, approximate=approximate == "tanh"), "iota": lambda shape, axis, dtype="int32": lax.broadcasted_iota(dtype, shape, axis),
-    "layer_norm": _layer_norm, "le": jnp.less_equal, "linear": _linear, "log": jnp.log, "log_softmax": scipy.special.log_softmax, "logical_and": jnp.logical_and,
+    "le": jnp.less_equal, "linear": _linear, "log": jnp.log, "log_softmax": scipy.special.log_softmax, "logical_and": jnp.logical_and,
     "logical_not": jnp.logical_not, "logical_or": jnp.logical_or, "logsumexp": scipy.special.logsumexp, "lt": jnp.less, "max": jnp.max, "max_pool2d": _pool,
     "maximum": jnp.maximum, "minimum": jnp.minimum, "mse_loss": lambda x, y, reduction="mean": _mean(np.square(x - y), reduction), "mul": jnp.multiply, "ne": jnp.not_equal,
     "neg": jnp.negative, "pad": _pad, "pow": jnp.power, "reduce_window": _reduce_window, "relu": jax.nn.relu, "reshape": jnp.reshape, "scan": _scan,
-    "scaled_dot_product_attention": _attention, "scatter_add": _scatter_add, "shift_right": jnp.right_shift, "sigmoid": scipy.special.expit, "silu": jax.nn.silu, "slice": _slice,
+    "scatter_add": _scatter_add, "shift_right": jnp.right_shift, "sigmoid": scipy.special.expit, "silu": jax.nn.silu, "slice": _slice,
     "softmax": scipy.special.softmax, "sqrt": jnp.sqrt, "stop_gradient": lax.stop_gradient, "sub": jnp.subtract, "sum": jnp.sum,
     "take": lambda x, i, axis=0: jnp.take(x, i, axis), "tanh": jnp.tanh, "transpose": jnp.transpose, "where": jnp.where,
 }  # fmt: skip
 
 
-def _torch_layer_norm(x, w=None, b=None, eps=1e-5, axes=1):
-    k = w.ndim if w is not None else b.ndim if b is not None else axes
-    return F.layer_norm(x, x.shape[x.ndim - k :], w, b, eps)
-
-
 TORCH: dict[str, Callable[..., Any]] = {
     "relu": lambda x: F.relu(x), "sigmoid": lambda x: torch.sigmoid(x), "silu": lambda x: F.silu(x), "gelu": lambda x, **k: F.gelu(x, **k),
     "softmax": lambda x, axis: F.softmax(x, axis), "log_softmax": lambda x, axis: F.log_softmax(x, axis),
-    "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": lambda *a: F.linear(*a), "layer_norm": _torch_layer_norm,
+    "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": lambda *a: F.linear(*a),
     "embedding": lambda i, w: F.embedding(i, w), "mse_loss": lambda x, y, **k: F.mse_loss(x, y, **k), "cross_entropy": lambda x, y, **k: F.cross_entropy(x, y, **k),
     "max_pool2d": lambda x, *a, **k: F.max_pool2d(x, *a, **k), "avg_pool2d": lambda x, *a, **k: F.avg_pool2d(x, *a, **k),
-    "scaled_dot_product_attention": lambda q, k, v, mask=None, causal=False, scale=None: F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale),
 }  # fmt: skip
