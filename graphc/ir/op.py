@@ -85,7 +85,7 @@ class OpDef:
     onnx: str = ""
     method: bool = True
     reduce: tuple[str, float] | None = None
-    """Kind reduce: the combining scalar instruction and its neutral element."""
+    """Kinds reduce and scatter: the combining scalar instruction (a scatter's may be "set") and its neutral element."""
     cost: int = 1
     """Instructions an element, roughly: what recomputing it costs."""
 

@@ -71,8 +71,13 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """``out = base; out[index[i], j] += update[i, j]`` in the order of i: deterministic for any thread count."""
+    """``out = base; out[index[i], j] = combine(out[index[i], j], update[i, j])`` in the order of i, for any thread count.
 
+    ``combine`` is a scalar instruction, or "set": the update itself, so that the last one of a row stays. Updates whose
+    index is no row are left out.
+    """
+
+    combine: str
     rows: Size
     columns: Size
     count: Size

@@ -1,4 +1,4 @@
-"""Indices that are data: take, scatter_add, embedding, argmax, one_hot."""
+"""Reading at indices that are data: take, take_along_axis, dynamic slices, embedding, argmax, one_hot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, GuardError, ShapeError
-from ..ir.dims import Size, atom, prod
-from ..ir.dtypes import DType, as_dtype, float32, int32, int64
+from ..ir.dims import Size, atom, evaluate, prod
+from ..ir.dtypes import DType, as_dtype, bool_, float32, int32, int64
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
@@ -21,19 +21,40 @@ from .reductions import max as reduce_max
 from .reductions import min as reduce_min
 from .views import broadcast_to, expand_dims, reshape, transpose
 
-__all__ = ["argmax", "embedding", "one_hot", "scatter_add", "take"]
+__all__ = [
+    "argmax", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "embedding", "gather", "in_range", "index_select", "masked_fill", "need_int",
+    "one_hot", "sample_indices", "take", "take_along_axis",
+]  # fmt: skip
 
 
-def _need_int(t: TensorType) -> None:
+def need_int(t: TensorType) -> None:
     if not t.dtype.is_int:
         raise DTypeError(f"indices must be integers, not {t}", hint="indices.cast('int32')")
 
 
-def _in_range(indices: np.ndarray, size: int, axis: int) -> np.ndarray:
+def in_range(indices: np.ndarray, size: int, axis: int) -> np.ndarray:
     bad = (indices < 0) | (indices >= size)
     if bad.any():
         raise GuardError(f"index {indices[bad].flat[0]} is out of range for axis {axis} of size {size}")
     return indices.astype(np.intp)
+
+
+def check_constant(indices: Node, size: Size, axis: int) -> None:
+    """Raises ShapeError for a constant index that is out of range: known before anything runs."""
+    if indices.op.kind == "const" and isinstance(size, int):
+        value = indices.attrs["value"]
+        bad = value[(value < 0) | (value >= size)] if value.dtype.kind in "iu" else value[:0]
+        if bad.size:
+            raise ShapeError(f"index {bad.flat[0]} is out of range for axis {axis} of size {size}")
+
+
+def as_update(value: Any, dtype: DType) -> Node:
+    """What is written into an array of ``dtype``: a number, or a tensor cast to it; floats do not go into integers silently."""
+    new = as_node(value, dtype)
+    if new.dtype.is_float and not dtype.is_float:
+        raise DTypeError(f"{new.dtype} updates of {dtype} elements", hint=f"updates.cast('{dtype}')")
+    out: Node = new.cast(dtype)
+    return out
 
 
 # -- take ----------------------------------------------------------------------------------------------------------------
@@ -47,25 +68,19 @@ def _take(x: Any, indices: Any, axis: int = 0) -> Node:
     if node.ndim == 0:
         raise ShapeError("take: a scalar has no axis")
     axis = normal_axis(axis, node.ndim)
-    size = node.shape[axis]
-    if at.op.kind == "const" and isinstance(size, int):
-        value = at.attrs["value"]
-        if value.dtype.kind in "iu" and ((value < 0) | (value >= size)).any():
-            raise ShapeError(
-                f"take: index {value.min() if value.min() < 0 else value.max()} is out of range for axis {axis} of size {size}"
-            )
+    check_constant(at, node.shape[axis], axis)
     return Node.make(lookup("take"), (node, at), axis=axis)
 
 
 def _take_infer(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
-    _need_int(indices)
+    need_int(indices)
     if not 0 <= axis < x.rank:
         raise ShapeError(f"axis {axis} is out of range for rank {x.rank}")
     return TensorType((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
 def _take_numpy(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
-    return np.take(x, _in_range(indices, x.shape[axis], axis), axis=axis)
+    return np.take(x, in_range(indices, x.shape[axis], axis), axis=axis)
 
 
 def _take_lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
@@ -84,75 +99,238 @@ def _take_grad(n: Node, g: Node) -> tuple[Node, None]:
     rest = (*x.shape[:axis], *x.shape[axis + 1 :])
     rows = reshape(transpose(g, front), (prod(indices.shape), *rest))
     zeros = broadcast_to(constant(0.0, x.dtype), (x.shape[axis], *rest))
-    summed = scatter_add(zeros, reshape(indices, (prod(indices.shape),)), rows)
+    summed = lookup("scatter_add").call(zeros, reshape(indices, (prod(indices.shape),)), rows)
     return transpose(summed, (*range(1, axis + 1), 0, *range(axis + 1, x.ndim))), None
 
 
-def _ints(*shape: int, high: int, dtype: Any = np.int32) -> np.ndarray:
+def sample_indices(*shape: int, high: int, dtype: Any = np.int32) -> np.ndarray:
+    """Indices for the samples of records; with repetitions as soon as there are a few."""
     return np.random.default_rng(sum(shape) + high).integers(0, high, shape).astype(dtype)
 
 
 take = primitive(
     "take", "gather", _take.__doc__ or "", _take, _take_infer, numpy=_take_numpy, lower=_take_lower, grad=_take_grad, cost=2, onnx="Gather",
     samples=lambda: [
-        Sample((rand(5, 7), _ints(4, high=5))), Sample((rand(5, 7), _ints(2, 3, high=7, dtype=np.int64)), {"axis": 1}), Sample((rand(9), _ints(high=9))),
-        Sample((rand(2, 5, 3), _ints(6, high=5)), {"axis": 1}), Sample((rand(5, 7), _ints(0, high=5))), Sample((rand(1, 33), _ints(19, high=1))),
-        Sample((rand(0, 3), _ints(0, high=1))),
+        Sample((rand(5, 7), sample_indices(4, high=5))), Sample((rand(5, 7), sample_indices(2, 3, high=7, dtype=np.int64)), {"axis": 1}), Sample((rand(9), sample_indices(high=9))),
+        Sample((rand(2, 5, 3), sample_indices(6, high=5)), {"axis": 1}), Sample((rand(5, 7), sample_indices(0, high=5))), Sample((rand(1, 33), sample_indices(19, high=1))),
+        Sample((rand(0, 3), sample_indices(0, high=1))),
     ],
-    errors=lambda: [Sample((rand(5, 7), rand(3)), error="integers"), Sample((rand(5, 7), _ints(4, high=5)), {"axis": 2}, error="axis 2"),
+    errors=lambda: [Sample((rand(5, 7), rand(3)), error="integers"), Sample((rand(5, 7), sample_indices(4, high=5)), {"axis": 2}, error="axis 2"),
                     Sample((rand(5, 7), [1, 5]), error="index 5")],
 )  # fmt: skip
 
 
-# -- scatter_add -----------------------------------------------------------------------------------------------------------
-def _scatter_add(x: Any, indices: Any, updates: Any) -> Node:
-    """``x`` plus, for each ``i``, ``updates[i]`` added to the row ``x[indices[i]]``; rows named twice get both.
+# -- take_along_axis --------------------------------------------------------------------------------------------------------
+def _along(x: Any, indices: Any, axis: int = -1) -> Node:
+    """``out[.., i, ..] = x[.., indices[.., i, ..], ..]``: the position on ``axis`` is data (NumPy's ``take_along_axis``).
 
-    ``indices`` of any rank, ``updates`` of shape ``indices.shape + x.shape[1:]``. Rows are added in the order of ``i``, so
-    the result is reproducible. An index out of range is an error in the reference backend; compiled kernels skip it.
+    Sizes of 1 on the other axes of ``indices`` are broadcast. Indices count from 0 and do not wrap. One out of range is an
+    error in the reference backend; compiled kernels do not touch memory for it and give 0. The gradient adds elements up; one
+    index a row becomes a comparison, which needs no scatter.
     """
-    node, at, new = as_node(x), as_node(indices), as_node(updates)
-    if node.ndim == 0:
-        raise ShapeError("scatter_add: a scalar has no rows")
-    if new.shape != (*at.shape, *node.shape[1:]):
-        raise ShapeError(f"scatter_add: updates {show(new.shape)} do not fit indices {show(at.shape)} and rows {show(node.shape[1:])}")
-    if at.ndim != 1:
-        count = prod(at.shape)
-        at, new = reshape(at, (count,)), reshape(new, (count, *node.shape[1:]))
-    return Node.make(lookup("scatter_add"), (node, at, new.cast(node.dtype)))
+    node, at = as_node(x), as_node(indices)
+    if node.ndim == 0 or node.ndim != at.ndim:
+        raise ShapeError(f"x {show(node.shape)} and indices {show(at.shape)} must have one rank, of 1 or more")
+    axis = normal_axis(axis, node.ndim)
+    wanted = tuple(at.shape[axis] if a == axis else s for a, s in enumerate(node.shape))
+    if at.shape != wanted:
+        at = broadcast_to(at, wanted)
+    return gather(node, axis, at)
 
 
-def _scatter_infer(x: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
-    _need_int(indices)
-    if indices.rank != 1 or x.rank < 1 or updates.shape != (*indices.shape, *x.shape[1:]):
-        raise ShapeError(f"updates {show(updates.shape)} do not fit indices {show(indices.shape)} and rows {show(x.shape[1:])}")
-    if updates.dtype != x.dtype:
-        raise DTypeError(f"operands have dtypes {x.dtype} and {updates.dtype}")
-    return x
+def _along_infer(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
+    need_int(indices)
+    if x.rank != indices.rank:
+        raise ShapeError(f"x {show(x.shape)} and indices {show(indices.shape)} must have one rank")
+    for a, (full, size) in enumerate(zip(x.shape, indices.shape, strict=True)):
+        known = isinstance(full, int) and isinstance(size, int)
+        if a != axis and (size > full if known else size not in (full, 1)):  # type: ignore[operator]
+            raise ShapeError(f"indices {show(indices.shape)} are longer than x {show(x.shape)} on axis {a}")
+    return TensorType(indices.shape, x.dtype)
 
 
-def _scatter_numpy(x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> np.ndarray:
-    out = np.array(x)
-    np.add.at(out, _in_range(indices, x.shape[0], 0), updates)
+def _along_numpy(x: np.ndarray, indices: np.ndarray, *, axis: int) -> np.ndarray:
+    part = x[tuple(np.s_[:] if a == axis else np.s_[:n] for a, n in enumerate(indices.shape))]
+    return np.take_along_axis(part, in_range(indices, x.shape[axis], axis), axis)
+
+
+def _along_lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
+    x, indices = node.inputs
+    axis = node.attrs["axis"]
+    at = b.value(indices, idx).cast(int64)
+    inside = (at >= 0) & (at < s.index_value(x.shape[axis]))
+    return b.guarded(x, (*idx[:axis], atom(at), *idx[axis + 1 :]), [inside], 0)
+
+
+def _along_grad(n: Node, g: Node) -> tuple[Node, None]:
+    x, indices = n.inputs
+    axis = n.attrs["axis"]
+    if indices.shape == tuple(1 if a == axis else size for a, size in enumerate(x.shape)):
+        return where(eq(iota(x.shape, axis, indices.dtype), indices), g, 0.0), None
+    zeros = broadcast_to(constant(0.0, g.dtype), x.shape)
+    return lookup("scatter_elements").call(zeros, indices, g, axis=axis, combine="add"), None
+
+
+take_along_axis = primitive(
+    "take_along_axis", "gather", _along.__doc__ or "", _along, _along_infer, numpy=_along_numpy, lower=_along_lower, grad=_along_grad, cost=2,
+    onnx="GatherElements",
+    samples=lambda: [
+        Sample((rand(5, 7), sample_indices(5, 4, high=7))), Sample((rand(5, 7), sample_indices(9, 7, high=5, dtype=np.int64)), {"axis": 0}),
+        Sample((rand(2, 3, 19), sample_indices(1, 8, 1, high=3)), {"axis": 1}), Sample((rand(5, 33), sample_indices(5, 1, high=33))),
+        Sample((rand(9), sample_indices(4, high=9))), Sample((rand(5, 7), sample_indices(5, 0, high=7))), Sample((rand(0, 3), sample_indices(0, 2, high=3))),
+        Sample((rand(1, 1), sample_indices(1, 3, high=1))),
+    ],
+    errors=lambda: [
+        Sample((rand(5, 7), sample_indices(4, high=5)), error="one rank"), Sample((rand(5, 7), rand(5, 1)), error="integers"),
+        Sample((rand(5, 7), sample_indices(4, 1, high=5)), error="broadcast"), Sample((rand(3), [3]), {"axis": 0}, error="index 3"),
+    ],
+)  # fmt: skip
+
+
+@sugar
+def gather(x: Node, axis: int, index: Any) -> Node:
+    """torch's ``gather(dim, index)``: ``out[.., i, ..] = x[.., index[.., i, ..], ..]``; ``index`` may be shorter on other axes."""
+    node, at = as_node(x), as_node(index)
+    axis = normal_axis(axis, node.ndim)
+    check_constant(at, node.shape[axis], axis)
+    return Node.make(lookup("take_along_axis"), (node, at), axis=axis)
+
+
+@sugar
+def index_select(x: Node, axis: int, index: Any) -> Node:
+    """torch's ``index_select(dim, index)``: the slices ``index`` along ``axis``, that is ``take``."""
+    return take(x, index, axis)
+
+
+@sugar
+def masked_fill(x: Node, mask: Any, value: Any) -> Node:
+    """``value`` where ``mask`` holds, else ``x``: torch's ``masked_fill``."""
+    out: Node = where(mask, as_update(value, x.dtype), x)
     return out
 
 
-scatter_add = primitive(
-    "scatter_add", "scatter", _scatter_add.__doc__ or "", _scatter_add, _scatter_infer, numpy=_scatter_numpy,
-    grad=lambda n, g: (g, None, take(g, n.inputs[1])), flops=lambda n: n.inputs[2].size, onnx="ScatterND", reduce=("add", 0.0),
+# -- dynamic slices ----------------------------------------------------------------------------------------------------------
+def _starts_of(starts: Any) -> Node:
+    """Starts as one vector: a tensor, or numbers and scalar tensors one by one."""
+    if isinstance(starts, Node):
+        return starts
+    parts = [as_node(v) for v in starts]
+    if all(p.op.kind == "const" for p in parts):
+        return constant(np.array([int(p.attrs["value"]) for p in parts], np.int64))
+    return lookup("concat").call([reshape(p.cast(int64), (1,)) for p in parts], 0) if len(parts) > 1 else reshape(parts[0], (1,))
+
+
+def _clamped(b: Any, starts: Node, shape: Sequence[Size], sizes: Sequence[Size]) -> list[Any]:
+    """The first index on each axis, moved so that the window lies inside."""
+    out = []
+    for axis, (full, size) in enumerate(zip(shape, sizes, strict=True)):
+        at = b.value(starts, (axis,)).cast(int64)
+        out.append(at.minimum(s.index_value(full - size)).maximum(0))
+    return out
+
+
+def _check_window(starts: TensorType, x: TensorType, sizes: Sequence[Size]) -> None:
+    need_int(starts)
+    if starts.shape != (x.rank,) or len(sizes) != x.rank:
+        raise ShapeError(f"x {show(x.shape)} needs {x.rank} starts and sizes, not {show(starts.shape)} and {show(tuple(sizes))}")
+    for axis, (full, size) in enumerate(zip(x.shape, sizes, strict=True)):
+        if isinstance(full, int) and isinstance(size, int) and not 0 <= size <= full:
+            raise ShapeError(f"a window of {size} on axis {axis} of {show(x.shape)}")
+
+
+def _windows(starts: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> tuple[slice, ...]:
+    at = [max(min(int(a), n - k), 0) for a, n, k in zip(starts, shape, sizes, strict=True)]
+    return tuple(np.s_[a : a + k] for a, k in zip(at, sizes, strict=True))
+
+
+def _dynamic_slice(x: Any, starts: Any, sizes: Sequence[Size]) -> Node:
+    """``sizes[a]`` elements of each axis from ``starts[a]`` on; the starts are data (JAX's ``dynamic_slice``).
+
+    ``starts`` is a vector, or a list of numbers and scalar tensors. A start is moved so that the window lies inside ``x``, as
+    in JAX; so nothing is ever out of range.
+    """
+    return Node.make(lookup("dynamic_slice"), (as_node(x), _starts_of(starts)), sizes=tuple(sizes))
+
+
+def _dynamic_infer(x: TensorType, starts: TensorType, *, sizes: Sequence[Size]) -> TensorType:
+    _check_window(starts, x, sizes)
+    return TensorType(tuple(sizes), x.dtype)
+
+
+def _dynamic_lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
+    x, starts = node.inputs
+    at = _clamped(b, starts, x.shape, node.shape)
+    return b.value(x, tuple(atom(a) + i for a, i in zip(at, idx, strict=True)))
+
+
+dynamic_slice = primitive(
+    "dynamic_slice", "gather", _dynamic_slice.__doc__ or "", _dynamic_slice, _dynamic_infer, lower=_dynamic_lower, cost=2,
+    numpy=lambda x, starts, *, sizes, dims=None: x[_windows(starts, x.shape, [evaluate(k, dims or {}) for k in sizes])],
+    grad=lambda n, g: (lookup("dynamic_update_slice").call(broadcast_to(constant(0.0, g.dtype), n.inputs[0].shape), g, n.inputs[1]), None),
     samples=lambda: [
-        Sample((rand(5, 7), _ints(4, high=5), rand(4, 7, seed=1))), Sample((rand(5), _ints(33, high=5), rand(33, seed=1))),
-        Sample((rand(6, 2, 3), _ints(2, 4, high=6, dtype=np.int64), rand(2, 4, 2, 3, seed=1))), Sample((rand(5, 7), _ints(0, high=5), rand(0, 7))),
-        Sample((rand(1, 19), _ints(3, high=1), rand(3, 19, seed=1))),
+        Sample((rand(5, 7), np.array(at), size)) for at, size in (([1, 2], (3, 4)), ([4, -3], (3, 7)), ([0, 9], (5, 1)), ([1, 1], (0, 2)))
+    ] + [Sample((rand(130), np.array([77], np.int32), (33,))), Sample((rand(2, 3, 19), np.array([1, 0, 5]), (1, 2, 9)))],
+    errors=lambda: [
+        Sample((rand(5, 7), np.array([1]), (2, 2)), error="needs 2 starts"), Sample((rand(5), np.array([1]), (6,)), error="a window of 6"),
+        Sample((rand(5), rand(1), (2,)), error="integers"),
     ],
-    errors=lambda: [Sample((rand(5, 7), _ints(4, high=5), rand(3, 7)), error="do not fit"), Sample((rand(5), rand(2), rand(2)), error="integers")],
+)  # fmt: skip
+
+
+def _update_slice(x: Any, update: Any, starts: Any) -> Node:
+    """``x`` with the window from ``starts`` on replaced by ``update``; the starts are data (JAX's ``dynamic_update_slice``).
+
+    A start is moved so that the window lies inside ``x``, as in JAX.
+    """
+    node = as_node(x)
+    return Node.make(lookup("dynamic_update_slice"), (node, as_update(update, node.dtype), _starts_of(starts)))
+
+
+def _update_infer(x: TensorType, update: TensorType, starts: TensorType) -> TensorType:
+    _check_window(starts, x, update.shape)
+    if update.dtype != x.dtype:
+        raise DTypeError(f"operands have dtypes {x.dtype} and {update.dtype}")
+    return x
+
+
+def _update_numpy(x: np.ndarray, update: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    out = np.array(x)
+    out[_windows(starts, x.shape, update.shape)] = update
+    return out
+
+
+def _update_lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
+    x, update, starts = node.inputs
+    at = [s.index_value(i) - a for i, a in zip(idx, _clamped(b, starts, x.shape, update.shape), strict=True)]
+    inside = s.const(True, bool_)
+    for a, size in zip(at, update.shape, strict=True):
+        inside = inside & (a >= 0) & (a < s.index_value(size))
+    return inside.select(b.guarded(update, tuple(atom(a) for a in at), [inside], 0), b.value(x, idx))
+
+
+def _update_grad(n: Node, g: Node) -> tuple[Node, Node, None]:
+    _, update, starts = n.inputs
+    zeros = broadcast_to(constant(0.0, g.dtype), update.shape)
+    return dynamic_update_slice(g, zeros, starts), dynamic_slice(g, starts, update.shape), None
+
+
+dynamic_update_slice = primitive(
+    "dynamic_update_slice", "gather", _update_slice.__doc__ or "", _update_slice, _update_infer, numpy=_update_numpy, lower=_update_lower, grad=_update_grad,
+    cost=4,
+    samples=lambda: [
+        Sample((rand(5, 7), rand(*size, seed=1), np.array(at))) for at, size in (([1, 2], (3, 4)), ([4, -3], (3, 7)), ([0, 9], (5, 1)), ([1, 1], (0, 2)))
+    ] + [Sample((rand(130), rand(33, seed=1), np.array([77], np.int32))), Sample((rand(2, 3, 19), rand(1, 2, 9, seed=1), np.array([1, 0, 5])))],
+    errors=lambda: [
+        Sample((rand(5, 7), rand(2, 2), np.array([1])), error="needs 2 starts"), Sample((rand(5), rand(6), np.array([1])), error="a window of 6"),
+        Sample((np.arange(5), rand(2), np.array([1])), error="float64 updates"),
+    ],
 )  # fmt: skip
 
 
 # -- built on them ---------------------------------------------------------------------------------------------------------
 @composite(
     "embedding",
-    samples=lambda: [Sample((_ints(4, high=5), rand(5, 7))), Sample((_ints(2, 3, high=5, dtype=np.int64), rand(5, 4)))],
+    samples=lambda: [Sample((sample_indices(4, high=5), rand(5, 7))), Sample((sample_indices(2, 3, high=5, dtype=np.int64), rand(5, 4)))],
 )
 def embedding(indices: Node, weight: Node) -> Node:
     """Rows of ``weight`` (V, D) named by ``indices`` (...): shape (..., D). As torch's ``embedding(input, weight)``."""
@@ -189,7 +367,7 @@ def argmax(x: Node, axis: int = -1) -> Node:
 @sugar
 def one_hot(indices: Node, classes: int, dtype: DType | str = float32) -> Node:
     """1 at each index of a new last axis of size ``classes``, 0 elsewhere; all 0 for an index out of range."""
-    _need_int(indices.tensor)
+    need_int(indices.tensor)
     shape: Sequence[Size] = (*indices.shape, classes)
     out: Node = eq(expand_dims(indices, -1).cast(int64), iota(shape, -1, int64)).cast(as_dtype(dtype))
     return out

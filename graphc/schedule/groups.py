@@ -521,7 +521,8 @@ def _place_contract(g: Grouping, node: Node) -> None:
 
 def _place_scatter(g: Grouping, node: Node) -> None:
     base, index, update = node.inputs
+    assert node.op.reduce is not None
     group = g.new_group("scatter")
-    group.scatter = Scatter(base.shape[0], prod(base.shape[1:]), index.shape[0], base, index, update, node)
+    group.scatter = Scatter(node.op.reduce[0], base.shape[0], prod(base.shape[1:]), index.shape[0], base, index, update, node)
     group.anchor = node
     g.home[node] = group

@@ -143,10 +143,7 @@ class _Scheduler:
         stored = self._stored(graph, grouping)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         outputs = [(name, self._out(node, name)) for name, node in graph.outputs]
-        flat = {n for g in grouping.groups if g.scatter for n in (g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out)}
-        for node in stored:
-            if node not in self.buffers and not isinstance(node.type, TupleType):
-                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in flat else self.limits.line), "temp")
+        self._temporaries(stored, _unpadded(grouping))
         self._leaves(graph)
         items = self._order(graph, grouping, nests)
         places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
@@ -168,6 +165,11 @@ class _Scheduler:
             if g.kind == "scan" and g.anchor is not None:
                 stored.update(g.anchor.inputs)
         return {n for n in stored if n in grouping.home}
+
+    def _temporaries(self, stored: set[Node], unpadded: set[Node]) -> None:
+        for node in stored:
+            if node not in self.buffers and not isinstance(node.type, TupleType):
+                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in unpadded else self.limits.line), "temp")
 
     def _leaves(self, graph: Graph) -> None:
         """Buffers of constants and of results of scans."""
@@ -220,9 +222,7 @@ class _Scheduler:
                 self.buffers[root] = self.buffers[out]
                 self.places[root] = Place(self.buffers[out].layout, out.shape, (at,))
         stored = self._stored(inside, grouping)
-        for n in stored:
-            if n not in self.buffers and not isinstance(n.type, TupleType):
-                self.buffers[n] = Buffer(n, n.tensor, _layout_of(n, self.limits.line), "temp")
+        self._temporaries(stored, _unpadded(grouping))
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         if len(nests) != len(grouping.groups):
@@ -352,6 +352,17 @@ def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
     return replace(buffer, node=node)
 
 
+def _unpadded(grouping: Grouping) -> set[Node]:
+    """What scatters read and write, here or in the body of a scan: they walk their buffers as one run of elements."""
+    found: set[Node] = set()
+    for g in grouping.groups:
+        if g.scatter is not None:
+            found |= {g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out}
+        elif g.kind == "scan" and g.anchor is not None and any(n.op.kind == "scatter" for n in g.anchor.attrs["body"].nodes):
+            found.update(g.anchor.inputs)
+    return found
+
+
 def _layout_of(node: Node, line: int) -> Layout:
     """Where a temporary lies: as its relayout says, else row-major, with rows a power of two apart moved by a cache line."""
     if node.op.name == "relayout":
@@ -432,10 +443,13 @@ def _rebuild(root: Node, image: dict[Node, Node]) -> Node:
 
 
 def _own_results(roots: list[Node]) -> list[Node]:
-    """Results that are leaves or views, or that occur twice, become copies: each is stored in a place of its own."""
+    """Results that are leaves or views, or that occur twice, become copies: each is stored in a place of its own.
+
+    So do scatters: they write whole buffers, and a result is a part of one.
+    """
     out: list[Node] = []
     for n in roots:
-        while n in out or (n.op.kind in ("input", "view", "identity", "const", "tuple") and n.op.name != "relayout"):
+        while n in out or (n.op.kind in ("input", "view", "identity", "const", "tuple", "scatter") and n.op.name != "relayout"):
             n = Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim))
         out.append(n)
     return out

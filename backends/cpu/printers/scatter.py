@@ -15,13 +15,15 @@ __all__ = ["print_scatter"]
 
 
 def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> Printed:  # type: ignore[type-arg]
-    """The kernel of ``out = base; out[index[i]] += update[i]``."""
+    """The kernel of ``out = base; out[index[i]] = combine(out[index[i]], update[i])``."""
     s = nest.scatter
     assert s is not None
     out = Emitter(buffers, None, comment=comment)
     dt = buffers[s.out].type.dtype
     lanes = max(facts.width * 4 // dt.itemsize, 2)
     load, store = out.make("loader", dt, 1, lanes), out.make("storer", dt, 1, lanes)
+    wide = 1 if s.columns == 1 else lanes  # rows of one element need no masks
+    read, write = out.make("loader", dt, 1, wide), out.make("storer", dt, 1, wide)
     index = buffers[s.index].type.dtype
     pick = f"{out.fn('item')}({out.make('cast', 'i64')}({out.make('loader', index, 1, 1)}({{}}, i, 0, 1, 1)))"
     po, pb, pi, pu = (out.pointer(buffers[n]) for n in (s.out, s.base, s.index, s.update))
@@ -36,10 +38,11 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     out.open(f"for i in range({count}):")
     out.line(f"r = {pick.format(pi)}")
     out.open("if r >= lo and r < hi:")
-    out.open(f"for j in range(0, {columns}, {lanes}):")
-    out.line(f"w = {out.fn('least')}({lanes}, {columns} - j)")
-    out.line(f"x = {out.fn('add')}({load}({po}, r * {columns} + j, 0, 1, w), {load}({pu}, i * {columns} + j, 0, 1, w))")
-    out.line(f"{store}({po}, r * {columns} + j, 0, x, 1, w)")
+    out.open(f"for j in range(0, {columns}, {wide}):")
+    out.line(f"w = {out.fn('least')}({wide}, {columns} - j)")
+    update, old = f"{read}({pu}, i * {columns} + j, 0, 1, w)", f"{read}({po}, r * {columns} + j, 0, 1, w)"
+    out.line(f"x = {update if s.combine == 'set' else f'{out.fn(s.combine)}({old}, {update})'}")
+    out.line(f"{write}({po}, r * {columns} + j, 0, x, 1, w)")
     for _ in range(3):
         out.close()
     return Printed(out.render(), out.slots)

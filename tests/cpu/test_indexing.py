@@ -1,0 +1,97 @@
+"""Indices that are data, compiled: equal bits for any number of threads, indices out of range, scatters inside scans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphc import ops
+from graphc.compiler import compile_graph
+from graphc.errors import GuardError
+from graphc.testing import build_graph
+from tests.ops.cases import OPS, sample_graph
+
+BY_NAME = {op.name: op for op in OPS}
+NAMES = ["dynamic_slice", "dynamic_update_slice", "scatter_elements", "scatter_max", "scatter_min", "scatter_mul", "scatter_set", "take_along_axis"]
+
+
+def to_compile():
+    for name in NAMES:
+        yield sample_graph(BY_NAME[name], "float32")[0], None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bits_do_not_depend_on_the_number_of_threads(name, monkeypatch):
+    monkeypatch.setenv("GRAPHC_THREADS", "3")  # otherwise small graphs run on one thread
+    graph, arrays, labels = sample_graph(BY_NAME[name], "float32")
+    e = compile_graph(graph, "cpu")
+    results = []
+    for threads in (1, 2, 3, 3):
+        e.threads = threads
+        e._bindings.clear()
+        results.append(e(arrays))
+        assert [b.nthreads for b in e._bindings.values()] == [threads]
+    for label, k in zip(labels, results[0], strict=True):
+        assert all(np.array_equal(r[k].view(np.uint8), results[0][k].view(np.uint8)) for r in results[1:]), label
+
+
+@pytest.mark.parametrize("mode", ["schedule", "bounds"])
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_pass_the_checks(name, mode):
+    graph, arrays, _ = sample_graph(BY_NAME[name], "float32")
+    e = compile_graph(graph, "cpu")
+    e.check = mode
+    e(arrays)
+
+
+X = np.arange(12, dtype=np.float32).reshape(4, 3)
+BAD = np.array([1, -1, 4, 2**31 - 1, -(2**31)], np.int32)
+U = np.full((5, 3), 100, np.float32)
+OUT_OF_RANGE = {
+    "take": (lambda x, i, u: ops.take(x, i), np.vstack([X[1:2], np.zeros((4, 3))])),
+    "take_along_axis": (lambda x, i, u: ops.gather(x[:, :1], 0, i.reshape(5, 1)), np.array([[3], [0], [0], [0], [0]])),
+    "scatter_set": (lambda x, i, u: ops.scatter_set(x, i, u), np.vstack([X[:1], U[:1], X[2:]])),
+    "scatter_add": (lambda x, i, u: ops.scatter_add(x, i, u), np.vstack([X[:1], X[1:2] + 100, X[2:]])),
+    "scatter_elements": (
+        lambda x, i, u: ops.scatter(x, 1, ops.stack([i] * 4), u[:4, :1].broadcast_to((4, 5))),
+        np.hstack([X[:, :1], np.full((4, 1), 100), X[:, 2:]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_RANGE)
+def test_out_of_range_raises_in_the_reference_and_touches_no_memory_when_compiled(name):
+    fn, wanted = OUT_OF_RANGE[name]
+    graph, arrays = build_graph(fn, X, BAD, U)
+    with pytest.raises(GuardError, match="out of range"):
+        compile_graph(graph, "reference")(arrays)
+    e = compile_graph(graph, "cpu")
+    np.testing.assert_array_equal(e(arrays)["o0"], wanted)
+    e.check = "bounds"
+    e(arrays)
+
+
+def test_the_last_of_equal_indices_stays():
+    rng = np.random.default_rng(0)
+    i, u = rng.integers(0, 7, 5000).astype(np.int32), rng.standard_normal((5000, 3)).astype(np.float32)
+    graph, arrays = build_graph(ops.scatter_set, np.zeros((7, 3), np.float32), i, u)
+    last = np.stack([u[np.flatnonzero(i == r)[-1]] for r in range(7)])
+    np.testing.assert_array_equal(compile_graph(graph, "cpu")(arrays)["o0"], last)
+
+
+@pytest.mark.parametrize("columns", [3, 128])  # rows of 512 bytes: temporaries of this size are padded unless a scatter walks them
+def test_scatters_in_a_scan(columns):
+    def fn(x, table, i, u):
+        held = ops.exp(table)  # captured, and the base of a scatter
+
+        def body(c, e):
+            return ops.scatter_add(c, e[0], e[1]), ops.scatter_set(held, e[0], e[1] * 2.0)
+
+        return ops.scan(body, x, (i, u))
+
+    rng = np.random.default_rng(0)
+    args = [rng.random((5, columns)), rng.random((5, columns)), rng.integers(0, 5, (4, 6)).astype(np.int32), rng.random((4, 6, columns))]
+    graph, arrays = build_graph(fn, *args)
+    wanted, found = compile_graph(graph, "reference")(arrays), compile_graph(graph, "cpu")(arrays)
+    for k, v in wanted.items():
+        np.testing.assert_allclose(found[k], v, rtol=1e-12)
