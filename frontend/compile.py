@@ -31,14 +31,14 @@ def compile(
     target: str = "cpu",
     target_spec: Any = None,
     eager: bool = False,
-    clip_norm: float | None = None,
     **options: Any,
 ) -> Any:
     """Compiles a module or a function for inputs of the given specs.
 
     A module gives a :class:`~graphc.frontend.model.Model`; with ``loss`` and ``optimizer`` it can be trained. ``target_spec``
-    is the spec of the labels, where the loss does not tell; ``clip_norm`` bounds the global norm of the gradients; with
-    ``eager`` everything is compiled now and not at first use. A function of tensors gives a function of arrays.
+    is the spec of the labels, where the loss does not tell; with ``eager`` everything is compiled now and not at first use.
+    Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
+    arrays.
 
     Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
 
@@ -58,15 +58,14 @@ def compile(
             metrics=metrics,
             target=target,
             target_spec=target_spec,
-            clip_norm=clip_norm,
             options=options,
         )
         if eager:
             model.compile_all()
         return model
-    if loss is not None or optimizer is not None or metrics or clip_norm is not None or target_spec is not None:
+    if loss is not None or optimizer is not None or metrics or target_spec is not None:
         raise ArgumentError(
-            "loss, optimizer, metrics, clip_norm and target_spec go with a module",
+            "loss, optimizer, metrics and target_spec go with a module",
             hint="gc.step(fn, *specs) trains with any function",
         )
     if not callable(fn):

@@ -46,16 +46,9 @@ class Model:
         metrics: Sequence[Any],
         target: str,
         target_spec: Any,
-        clip_norm: float | None,
         options: Mapping[str, Any],
     ):
-        self.module, self.specs, self.target, self.clip_norm, self.options = (
-            module,
-            tuple(specs),
-            target,
-            clip_norm,
-            dict(options),
-        )
+        self.module, self.specs, self.target, self.options = module, tuple(specs), target, dict(options)
         self.loss: Loss | None = None if loss is None else as_loss(loss)
         self.optimizer: Optimizer | None = None if optimizer is None else as_optimizer(optimizer)
         self.metrics = as_metrics(metrics)
@@ -81,9 +74,7 @@ class Model:
         if self.loss is not None:
             self.target_spec = target_spec if target_spec is not None else self._derived
         if self.optimizer is not None:
-            self.optimizer.create_state(
-                self.store, [p for p in module.parameters() if p.trainable and p.store is self.store], self.prefix
-            )
+            self._add_state([p for p in module.parameters() if p.trainable and p.store is self.store])
             self._function("train_step")  # traced now, so that mistakes show now; compiled at first use
 
     # -- the three graphs ------------------------------------------------------------------------------------------
@@ -115,7 +106,7 @@ class Model:
         trace.optimizers[id(self.optimizer)] = self.prefix
         out = self._measure(args)
         used = [p for p in self.module.parameters() if p.name in trace.versions]
-        self.optimizer.minimize(out["loss"], used, self.clip_norm)
+        self.optimizer.minimize(out["loss"], used)
         return out
 
     def _evaluate(self, *args: Any) -> dict[str, Any]:
@@ -250,19 +241,38 @@ class Model:
     # -- values ----------------------------------------------------------------------------------------------------
     @property
     def learning_rate(self) -> float:
-        """The optimiser's learning rate; assigning it needs no new compile."""
-        return float(self.store.numpy(f"{self.prefix}.lr"))
+        """The optimiser's learning rate, which a schedule starts from; assigning it needs no new compile."""
+        return self.learning_rates["lr"]
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        name = f"{self.prefix}.lr"
-        if not np.isfinite(value) or value < 0:
-            raise ArgumentError(f"learning rate {value!r}")
-        self.store.write({name: np.asarray(value, self.store.type(name).dtype.numpy)})
+        self.learning_rates = {"lr": value}
+
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """The rate "lr" and those of groups with one of their own: "lr_1" is the first group's. Assigning writes those given."""
+        mark = f"{self.prefix}.lr"
+        names = [n for n in self.store.names("state") if n == mark or (n.startswith(mark + "_") and "." not in n[len(mark) :])]
+        return {n[len(self.prefix) + 1 :]: float(self.store.numpy(n)) for n in names}
+
+    @learning_rates.setter
+    def learning_rates(self, values: Mapping[str, float]) -> None:
+        known = self.learning_rates
+        for name, value in values.items():
+            if name not in known or not np.isfinite(value) or value < 0:
+                raise ArgumentError(f"learning rate {name} = {value!r}", hint="rates: " + ", ".join(known))
+        self.store.write({f"{self.prefix}.{k}": np.float64(v) for k, v in values.items()})
+
+    def averages(self) -> dict[str, np.ndarray]:
+        """The state dict with the averages of the parameters that the optimiser's ``ema`` keeps, for ``load_state_dict``."""
+        if self.optimizer is None or self.optimizer.ema is None:
+            raise ArgumentError("no averages are kept", hint="optimizer=optim.Adam(1e-3, ema=0.999)")
+        held = {path: f"{self.prefix}.ema.{p.name}" for path, p in self.module.named_parameters()}
+        return {k: self.store.numpy(held[k]) if held.get(k, "") in self.store else v for k, v in self.state_dict().items()}
 
     @property
     def steps(self) -> int:
-        """Training steps taken so far."""
+        """Training steps taken so far (with ``accumulate``, calls)."""
         return int(self.store.numpy(f"{self.prefix}.step")) if f"{self.prefix}.step" in self.store else 0
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -291,7 +301,11 @@ class Model:
         for p in chosen:
             p.trainable = value
         if value and self.optimizer is not None:
-            self.optimizer.create_state(self.store, chosen, self.prefix)
+            self._add_state(chosen)
+
+    def _add_state(self, params: Sequence[Any]) -> None:
+        assert self.optimizer is not None
+        self.optimizer.create_state(self.store, self.optimizer.assign(params), self.prefix)
 
     # -- files -----------------------------------------------------------------------------------------------------
     @boundary

@@ -49,16 +49,35 @@ def sgd(v, g, state, t, lr, momentum=0.0, nesterov=False, wd=0.0):
         v[k] = v[k] - lr * (d + momentum * m if nesterov else m)
 
 
+def lion(v, g, state, lr, b1, b2, decay):
+    for k in v:
+        m = state.setdefault(k, np.zeros_like(v[k]))
+        v[k] = v[k] - lr * (np.sign(b1 * m + (1 - b1) * g[k]) + decay * v[k])
+        state[k] = b2 * m + (1 - b2) * g[k]
+
+
+def lamb(v, g, state, t, lr, b1, b2, eps, decay):
+    for k in v:
+        m, s = state.setdefault(k, [np.zeros_like(v[k]), np.zeros_like(v[k])])
+        m[:] = b1 * m + (1 - b1) * g[k]
+        s[:] = b2 * s + (1 - b2) * g[k] ** 2
+        r = m / (1 - b1**t) / (np.sqrt(s / (1 - b2**t)) + eps) + decay * v[k]
+        norm = np.linalg.norm(v[k])
+        v[k] = v[k] - lr * (norm / np.linalg.norm(r) if norm else 1.0) * r
+
+
 CASES = [
     (optim.Adam(1e-2), lambda v, g, s, t: adam(v, g, s, t, 1e-2)),
     (
-        optim.Adam(3e-3, 0.8, 0.95, 1e-6, weight_decay=0.1),
+        optim.Adam(3e-3, (0.8, 0.95), 1e-6, weight_decay=0.1),
         lambda v, g, s, t: adam(v, g, s, t, 3e-3, 0.8, 0.95, 1e-6, 0.1),
     ),
     (optim.AdamW(1e-2, weight_decay=0.1), lambda v, g, s, t: adam(v, g, s, t, 1e-2, decay=0.1)),
     (optim.SGD(0.1), lambda v, g, s, t: sgd(v, g, s, t, 0.1)),
     (optim.SGD(0.1, momentum=0.9, weight_decay=0.01), lambda v, g, s, t: sgd(v, g, s, t, 0.1, 0.9, wd=0.01)),
     (optim.SGD(0.1, momentum=0.9, nesterov=True), lambda v, g, s, t: sgd(v, g, s, t, 0.1, 0.9, True)),
+    (optim.Lion(1e-3, (0.8, 0.95), 0.1), lambda v, g, s, t: lion(v, g, s, 1e-3, 0.8, 0.95, 0.1)),
+    (optim.LAMB(1e-2, (0.8, 0.95), 1e-4, 0.1), lambda v, g, s, t: lamb(v, g, s, t, 1e-2, 0.8, 0.95, 1e-4, 0.1)),
 ]
 
 
@@ -92,21 +111,68 @@ def test_gradients_of_one_step_in_float32(classifier, mlp, target):
         assert np.linalg.norm(g - by_hand[name]) <= 1e-5 * np.linalg.norm(by_hand[name])
 
 
-def test_against_torch(classifier):
+TORCH = [  # ours, the name in torch.optim, its settings
+    (optim.SGD(0.1), "SGD", {"lr": 0.1}),
+    (optim.SGD(0.1, 0.9, 0.3, 0.01), "SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}),
+    (optim.SGD(0.1, 0.9, nesterov=True, maximize=True), "SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    (optim.Adagrad(), "Adagrad", {}),
+    (
+        optim.Adagrad(0.1, 0.1, 0.01, 0.5, 1e-4),
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.01, "initial_accumulator_value": 0.5, "eps": 1e-4},
+    ),
+    (optim.Adadelta(), "Adadelta", {}),
+    (optim.Adadelta(0.5, 0.8, 1e-4, 0.01), "Adadelta", {"lr": 0.5, "rho": 0.8, "eps": 1e-4, "weight_decay": 0.01}),
+    (optim.RMSprop(), "RMSprop", {}),
+    (
+        optim.RMSprop(1e-3, 0.9, 1e-4, 0.01, 0.8, True),
+        "RMSprop",
+        {"lr": 1e-3, "alpha": 0.9, "eps": 1e-4, "weight_decay": 0.01, "momentum": 0.8, "centered": True},
+    ),
+    (optim.RMSprop(centered=True), "RMSprop", {"centered": True}),
+    (optim.Adam(), "Adam", {}),
+    (
+        optim.Adam(1e-2, (0.8, 0.95), 1e-6, 0.1, True),
+        "Adam",
+        {"lr": 1e-2, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1, "amsgrad": True},
+    ),
+    (optim.AdamW(), "AdamW", {}),
+    (optim.AdamW(1e-2, weight_decay=0.2, amsgrad=True), "AdamW", {"lr": 1e-2, "weight_decay": 0.2, "amsgrad": True}),
+    (optim.NAdam(), "NAdam", {}),
+    (
+        optim.NAdam(1e-2, weight_decay=0.1, momentum_decay=0.1, decoupled_weight_decay=True),
+        "NAdam",
+        {"lr": 1e-2, "weight_decay": 0.1, "momentum_decay": 0.1, "decoupled_weight_decay": True},
+    ),
+    (optim.RAdam(), "RAdam", {}),
+    (
+        optim.RAdam(1e-2, (0.8, 0.9), weight_decay=0.1, decoupled_weight_decay=True),
+        "RAdam",
+        {"lr": 1e-2, "betas": (0.8, 0.9), "weight_decay": 0.1, "decoupled_weight_decay": True},
+    ),
+    (optim.Adamax(), "Adamax", {}),
+    (optim.Adamax(1e-2, (0.8, 0.9), 1e-4, 0.1), "Adamax", {"lr": 1e-2, "betas": (0.8, 0.9), "eps": 1e-4, "weight_decay": 0.1}),
+]
+
+
+@pytest.mark.parametrize(("optimizer", "name", "settings"), TORCH, ids=[str(c[0]) for c in TORCH])
+def test_ten_steps_against_torch(classifier, optimizer, name, settings):
+    """Names, defaults and order of the arguments are torch's, and so is the arithmetic."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
     x, y = problem("float64")
-    model = classifier(optim.Adam(1e-2), dtype="float64")
-    v = model.state_dict()
-    net = torch.nn.Sequential(
-        torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Linear(8, 3)
-    ).double()
-    net.load_state_dict({k.removeprefix("fc."): torch.tensor(a) for k, a in v.items()})
-    opt = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for _ in range(STEPS):
-        opt.zero_grad()
-        torch.nn.functional.cross_entropy(net(torch.tensor(x)), torch.tensor(y)).backward()
-        opt.step()
-        model.train_on_batch(x, y)
+    model = classifier(optimizer, dtype="float64")
+    net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Identity(), torch.nn.Linear(8, 3)).double()
+    net.load_state_dict({k.removeprefix("fc."): torch.tensor(a) for k, a in model.state_dict().items()})
+    torch.set_default_dtype(torch.float64)  # also of the scalars that torch's optimisers keep
+    try:
+        opt = getattr(torch.optim, name)(net.parameters(), **settings)
+        for _ in range(STEPS):
+            opt.zero_grad()
+            torch.nn.functional.cross_entropy(net(torch.tensor(x)), torch.tensor(y)).backward()
+            opt.step()
+            model.train_on_batch(x, y)
+    finally:
+        torch.set_default_dtype(torch.float32)
     for k, a in model.state_dict().items():
         np.testing.assert_allclose(a, net.state_dict()[k.removeprefix("fc.")].numpy(), rtol=1e-9, atol=1e-12)
 

@@ -240,7 +240,7 @@ def test_the_first_operator_that_failed(target):
 def test_clipping(target):
     def run(clip):
         model = gc.compile(
-            nn.Linear(3, 1), gc.spec("N", 3), loss="mse", optimizer=optim.SGD(1.0), clip_norm=clip, target=target
+            nn.Linear(3, 1), gc.spec("N", 3), loss="mse", optimizer=optim.SGD(1.0, clip_norm=clip), target=target
         )
         before = model.state_dict()
         model.train_on_batch(np.full((2, 3), 10.0), np.zeros((2, 1)))
