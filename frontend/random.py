@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -48,6 +49,12 @@ class Random:
     def __init__(self, seed: int, name: str, step: int = 0):
         self.key = (seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF)
         self.stream, self.step = stream_of(name), step & 0xFFFFFFFF
+
+    def other(self, step: int) -> Random:
+        """More numbers of this name, independent of these: a maker of values that needs several draws takes others for each."""
+        made = copy(self)
+        made.step = step
+        return made
 
     def words(self, count: int) -> np.ndarray:
         """``count`` uint32 words."""
