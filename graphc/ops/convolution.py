@@ -16,42 +16,58 @@ from ..ir.types import TensorType
 from ..loops.fold import Fold
 from .define import as_node, primitive, rand, show
 from .views import flip, reshape, transpose
-from .windows import window_size
+from .windows import per_axis, window_size
 
 __all__ = ["conv"]
 
 Pads = tuple[tuple[Size, Size], ...]
 
 
-def _per_axis(value: Any, rank: int, what: str) -> tuple[int, ...]:
-    out = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(out) != rank:
-        raise ShapeError(f"conv: {what}={value!r} must have {rank} entries, one for each spatial axis")
-    return tuple(int(v) for v in out)
+def _pads(padding: Any, kernel: Sequence[Size], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
+    """(low, high) of each spatial axis."""
+    rank = len(kernel)
+    if isinstance(padding, str):
+        return _named_pads(padding, [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)], stride)
+    each = (padding,) * rank if isinstance(padding, (int, np.integer)) else tuple(padding)
+    if len(each) != rank:
+        raise ShapeError(f"padding={padding!r} must have {rank} entries, one for each spatial axis")
+    pads = tuple((int(p), int(p)) if isinstance(p, (int, np.integer)) else (int(p[0]), int(p[1])) for p in each)
+    if any(p < 0 for two in pads for p in two):
+        raise ShapeError(f"padding={padding!r} must not be negative", hint="slice x instead")
+    return pads
+
+
+def _named_pads(padding: str, reach: Sequence[Size], stride: Sequence[int]) -> Pads:
+    """``reach`` is how far each kernel reaches beyond its first element."""
+    if padding == "valid":
+        return ((0, 0),) * len(reach)
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise ShapeError(f"padding='same' needs a stride of 1, not {tuple(stride)}", hint="give the padding as numbers")
+        return tuple((floordiv(r, 2), r - floordiv(r, 2)) for r in reach)
+    if padding == "causal":
+        if len(reach) != 1:
+            raise ShapeError("padding='causal' is for one spatial axis")
+        return ((reach[0], 0),)
+    raise ShapeError(f"padding={padding!r}", hint="an int, one for each axis, or 'valid', 'same' or 'causal'")
 
 
 def _call(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, input_dilation: Any = 1, groups: int = 1) -> Node:
     """Cross-correlation: x (N, C, *S), weight (O, C/groups, *K) -> (N, O, *P); with an image, (N, C, H, W), as torch's ``conv2d``.
 
     ``out[n, o, p] = sum over c, k of x[n, c, p * stride - low + k * dilation] * weight[o, c, k]``; the kernel is not flipped.
-    ``padding`` is an int, or per axis an int or (low, high). ``input_dilation`` puts that many minus one zeros between the
+    ``padding`` is an int, or per axis an int or (low, high), or "valid" (none), "same" (the output is as large as x; stride 1)
+    or "causal" (one axis, all of it before x: an output sees nothing later). ``input_dilation`` puts that many minus one zeros between the
     elements of x (a transposed convolution). Sizes: ``floor((S + low + high - (dilation (K - 1) + 1)) / stride) + 1``.
     """
     a, w = as_node(x), as_node(weight)
     rank = a.ndim - 2
     if rank < 1 or w.ndim != a.ndim:
-        raise ShapeError(f"conv: x (N, C, *spatial) and weight (O, C/groups, *kernel) expected, not {show(a.shape)} and {show(w.shape)}")
-    each = (padding,) * rank if isinstance(padding, (int, np.integer)) else tuple(padding)
-    if len(each) != rank:
-        raise ShapeError(f"conv: padding={padding!r} must have {rank} entries, one for each spatial axis")
-    pads = tuple((int(p), int(p)) if isinstance(p, (int, np.integer)) else (int(p[0]), int(p[1])) for p in each)
-    if any(p < 0 for two in pads for p in two):
-        raise ShapeError(f"conv: padding={padding!r} must not be negative", hint="slice x instead")
+        raise ShapeError(f"x (N, C, *spatial) and weight (O, C/groups, *kernel) expected, not {show(a.shape)} and {show(w.shape)}")
+    steps, holes = per_axis(stride, rank, "stride"), per_axis(dilation, rank, "dilation")
+    pads = _pads(padding, w.shape[2:], steps, holes)
     dtype = promote(a.dtype, w.dtype)
-    return _make(
-        a.cast(dtype), w.cast(dtype), _per_axis(stride, rank, "stride"), pads, _per_axis(dilation, rank, "dilation"),
-        _per_axis(input_dilation, rank, "input_dilation"), int(groups),
-    )  # fmt: skip
+    return _make(a.cast(dtype), w.cast(dtype), steps, pads, holes, per_axis(input_dilation, rank, "input_dilation"), int(groups))
 
 
 def _make(

@@ -1,4 +1,4 @@
-"""Folds over sliding windows: ``reduce_window`` and the poolings on it."""
+"""Folds over sliding windows: ``reduce_window``, which poolings are made of."""
 
 from __future__ import annotations
 
@@ -15,15 +15,23 @@ from ..ir.node import Node
 from ..ir.op import Sample, lookup
 from ..ir.types import TensorType
 from ..loops.fold import Fold
-from .define import NUMERIC, as_node, composite, constant, primitive, rand, show
-from .elementwise import eq, logical_and, logical_not, logical_or, mul, where
-from .views import broadcast_to, pad
+from .define import NUMERIC, as_node, primitive, rand, show
+from .elementwise import eq, logical_and, logical_not, logical_or, where
+from .views import pad
 from .views import slice as slice_
 
-__all__ = ["avg_pool2d", "max_pool2d", "reduce_window"]
+__all__ = ["per_axis", "reduce_window", "window_size"]
 
 Pads = tuple[tuple[int, int], ...]
 _instructions = {"add": "add", "max": "maximum"}
+
+
+def per_axis(value: Any, rank: int, what: str) -> tuple[int, ...]:
+    """An int for every spatial axis, or one int each, as a tuple."""
+    out = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(out) != rank or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in out):
+        raise ShapeError(f"{what}={value!r} must be an int or {rank} ints, one for each spatial axis")
+    return tuple(int(v) for v in out)
 
 
 def _neutral(combine: str, dtype: DType) -> float:
@@ -171,68 +179,3 @@ reduce_window = primitive(
         Sample((rand(3), "max", (2,), (1,), (2,)), error="padding"), Sample((rand(3, 3), "max", (2,)), error="entries"),
     ],
 )  # fmt: skip
-
-
-# -- pooling -------------------------------------------------------------------------------------------------------------
-def pair(value: Any, what: str) -> tuple[int, int]:
-    """An int or two ints as two ints."""
-    two = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(two) != 2 or not all(isinstance(v, (int, np.integer)) for v in two):
-        raise ShapeError(f"{what}={value!r} must be an int or two ints")
-    return int(two[0]), int(two[1])
-
-
-def _pool_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
-    x = ins[0]
-    assert x is not None
-    if x.ndim != 4:
-        raise ShapeError(f"images (N, C, H, W) expected, not {show(x.shape)}")
-    if not x.dtype.is_float:
-        raise DTypeError(f"images must be float, not {x.type}", hint="x.cast('float32')")
-    attrs["stride"] = attrs["kernel"] if attrs["stride"] is None else attrs["stride"]
-    for k in ("kernel", "stride", "padding", "dilation"):
-        if k in attrs:
-            attrs[k] = pair(attrs[k], k)
-
-
-def _windows(x: Node, combine: str, kernel: Any, stride: Any, padding: Any, dilation: Any = (1, 1)) -> Node:
-    return _call(x, combine, (1, 1, *kernel), (1, 1, *stride), (0, 0, *padding), (1, 1, *dilation))
-
-
-@composite(
-    "max_pool2d",
-    prepare=_pool_prepare,
-    inputs=1,
-    samples=lambda: [
-        Sample((rand(2, 3, 6, 8), 2), smooth=False), Sample((rand(2, 3, 7, 9), 3, 2, 1), smooth=False), Sample((rand(1, 1, 5, 5), (2, 3), (1, 2)), smooth=False),
-        Sample((rand(1, 2, 9, 9), 3, 1, 1, 2), smooth=False),
-    ],
-    errors=lambda: [Sample((rand(2, 6, 8), 2), error="(N, C, H, W)"), Sample((rand(2, 3, 2, 2), 3), error="smaller than the window")],
-    onnx="MaxPool",
-)  # fmt: skip
-def max_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1) -> Node:
-    """The maximum of each window of images (N, C, H, W), as torch's ``max_pool2d``; ``stride`` is the kernel unless given."""
-    return _windows(x, "max", kernel, stride, padding, dilation)
-
-
-@composite(
-    "avg_pool2d",
-    prepare=_pool_prepare,
-    inputs=1,
-    samples=lambda: [
-        Sample((rand(2, 3, 6, 8), 2)), Sample((rand(2, 3, 7, 9), 3, 2, 1)), Sample((rand(2, 3, 7, 9), 3, 2, 1), {"count_include_pad": False}),
-        Sample((rand(1, 1, 5, 5), (2, 3), (1, 2))),
-    ],
-    tolerance={"float32": 5e-6, "float64": 1e-12},
-    onnx="AveragePool",
-)  # fmt: skip
-def avg_pool2d(x: Node, kernel: Any, stride: Any = None, padding: Any = 0, count_include_pad: bool = True) -> Node:
-    """The mean of each window of images (N, C, H, W), as torch's ``avg_pool2d``.
-
-    The divisor is the kernel's size, padding included, or with ``count_include_pad=False`` the number of real elements.
-    """
-    total = _windows(x, "add", kernel, stride, padding)
-    if count_include_pad or not any(padding):
-        return mul(total, 1.0 / (kernel[0] * kernel[1]))
-    ones = broadcast_to(constant(1.0, x.dtype), (1, 1, *x.shape[2:]))
-    return total / _windows(ones, "add", kernel, stride, padding)

@@ -66,20 +66,6 @@ def _dot(a, b, contract, batch=((), ())):
     return lax.dot_general(jnp.asarray(a), jnp.asarray(b), (contract, batch))
 
 
-def _two(value):
-    return (value, value) if isinstance(value, int) else value
-
-
-def _pool(x, kernel, stride=None, padding=0, dilation=1, combine="max"):
-    k, p = _two(kernel), _two(padding)
-    return _reduce_window(x, combine, (1, 1, *k), (1, 1, *_two(stride or kernel)), (0, 0, *p), (1, 1, *_two(dilation)))
-
-
-def _avg_pool(x, kernel, stride=None, padding=0, count_include_pad=True):
-    total = _pool(x, kernel, stride, padding, 1, "add")
-    return total / (np.prod(_two(kernel)) if count_include_pad else _pool(np.ones_like(x), kernel, stride, padding, 1, "add"))
-
-
 def _linear(x, w, b=None):
     return jnp.matmul(x, w.T) + (0 if b is None else b)
 
@@ -111,12 +97,12 @@ def _scan(fn, init, xs, length=None, reverse=False):
 
 
 JAX: dict[str, Callable[..., Any]] = {
-    "absolute": jnp.abs, "add": jnp.add, "argmax": jnp.argmax, "avg_pool2d": _avg_pool, "broadcast_to": jnp.broadcast_to, "cast": lambda x, dtype: jnp.asarray(x).astype(dtype),
+    "absolute": jnp.abs, "add": jnp.add, "argmax": jnp.argmax, "broadcast_to": jnp.broadcast_to, "cast": lambda x, dtype: jnp.asarray(x).astype(dtype),
     "concat": lambda xs, axis: jnp.concatenate(xs, axis), "conv": _conv, "cross_entropy": _cross_entropy, "div": jnp.divide, "dot_general": _dot,
     "embedding": lambda i, w: jnp.take(w, i, 0), "eq": jnp.equal, "erf": jax.scipy.special.erf, "exp": jnp.exp,
     "gelu": lambda x, approximate="none": jax.nn.gelu(x, approximate=approximate == "tanh"), "iota": lambda shape, axis, dtype="int32": lax.broadcasted_iota(dtype, shape, axis),
     "le": jnp.less_equal, "linear": _linear, "log": jnp.log, "log_softmax": scipy.special.log_softmax, "logical_and": jnp.logical_and,
-    "logical_not": jnp.logical_not, "logical_or": jnp.logical_or, "logsumexp": scipy.special.logsumexp, "lt": jnp.less, "max": jnp.max, "max_pool2d": _pool,
+    "logical_not": jnp.logical_not, "logical_or": jnp.logical_or, "logsumexp": scipy.special.logsumexp, "lt": jnp.less, "max": jnp.max,
     "maximum": jnp.maximum, "minimum": jnp.minimum, "mse_loss": lambda x, y, reduction="mean": _mean(np.square(x - y), reduction), "mul": jnp.multiply, "ne": jnp.not_equal,
     "neg": jnp.negative, "pad": _pad, "pow": jnp.power, "reduce_window": _reduce_window, "relu": jax.nn.relu, "reshape": jnp.reshape, "scan": _scan,
     "scatter_add": _scatter_add, "shift_right": jnp.right_shift, "sigmoid": scipy.special.expit, "silu": jax.nn.silu, "slice": _slice,
@@ -130,5 +116,4 @@ TORCH: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, axis: F.softmax(x, axis), "log_softmax": lambda x, axis: F.log_softmax(x, axis),
     "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": lambda *a: F.linear(*a),
     "embedding": lambda i, w: F.embedding(i, w), "mse_loss": lambda x, y, **k: F.mse_loss(x, y, **k), "cross_entropy": lambda x, y, **k: F.cross_entropy(x, y, **k),
-    "max_pool2d": lambda x, *a, **k: F.max_pool2d(x, *a, **k), "avg_pool2d": lambda x, *a, **k: F.avg_pool2d(x, *a, **k),
 }  # fmt: skip

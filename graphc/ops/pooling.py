@@ -1,0 +1,343 @@
+"""Pooling over one, two or three spatial axes: the same rules for each number of axes, under torch's names.
+
+Images are (N, C, *spatial) or, as in torch, (C, *spatial): windows slide over the last axes only. Sizes are
+``floor((S + 2 padding - (dilation (K - 1) + 1)) / stride) + 1``; with ``ceil_mode`` the division rounds up, but a window that would
+begin behind the image and its left padding is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DTypeError, ShapeError
+from ..ir.dims import Size, prod
+from ..ir.dtypes import int32
+from ..ir.node import Node
+from ..ir.op import Sample, sugar
+from .define import composite, constant, rand, show
+from .elementwise import eq, le, logical_and, logical_or, mul, ne, where
+from .elementwise import pow as power
+from .elementwise import sqrt as square_root
+from .generate import iota
+from .indexing import take
+from .reductions import max as reduce_max
+from .reductions import mean
+from .resampling import area_windows, resample
+from .views import broadcast_to, pad, reshape
+from .views import slice as slice_
+from .windows import per_axis, reduce_window
+
+__all__ = ["global_avg_pool", "global_max_pool"]
+
+Pads = Sequence[tuple[int, int]]
+Prepare = Callable[[list[Node | None], dict[str, Any]], None]
+
+
+def _images(x: Node, rank: int) -> None:
+    if x.ndim not in (rank + 1, rank + 2):
+        names = "(N, C, " + ", ".join("DHW"[3 - rank :] if rank > 1 else "L") + ")"
+        raise ShapeError(f"{'images' if rank > 1 else 'sequences'} {names} expected, not {show(x.shape)}")
+    if not x.dtype.is_float:
+        raise DTypeError(f"images must be float, not {x.type}", hint="x.cast('float32')")
+
+
+def _prepare(rank: int) -> Prepare:
+    def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
+        x = ins[0]
+        assert x is not None
+        _images(x, rank)
+        attrs["stride"] = attrs["kernel_size"] if attrs["stride"] is None else attrs["stride"]
+        for k in ("kernel_size", "stride", "padding", "dilation"):
+            if k in attrs:
+                attrs[k] = per_axis(attrs[k], rank, k)
+        if min((*attrs["kernel_size"], *attrs["stride"], *attrs.get("dilation", ()))) < 1:
+            raise ShapeError("kernel_size, stride and dilation must be positive")
+
+    return prepare
+
+
+def _reach(x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool) -> Pads:
+    """(low, high) of each spatial axis; with ``ceil_mode``, high covers what the last window needs beyond the padding."""
+    out = []
+    for size, k, s, p, d in zip(x.shape[x.ndim - len(kernel) :], kernel, stride, padding, dilation, strict=True):
+        high = p
+        if ceil_mode:
+            if not isinstance(size, int):
+                raise ShapeError(f"ceil_mode on the axis of named size {size}", hint="declare the size as a number")
+            space = size + 2 * p - (k - 1) * d - 1
+            if space % s and (space // s + 1) * s < size + p:
+                high += s - space % s
+        out.append((p, high))
+    return out
+
+
+def _fold(x: Node, combine: str, kernel: Sequence[int], stride: Sequence[int], pads: Pads, dilation: Sequence[int]) -> Node:
+    lead = (1,) * (x.ndim - len(kernel))
+    return reduce_window(x, combine, (*lead, *kernel), (*lead, *stride), (*(0 for _ in lead), *pads), (*lead, *dilation))
+
+
+def _winners(x: Node, places: Node, kernel: Sequence[int], stride: Sequence[int], pads: Pads, dilation: Sequence[int]) -> tuple[Node, Node]:
+    """The maximum of each window and the entry of ``places`` (int32, the spatial shape) where it stands first."""
+    top = _fold(x, "max", kernel, stride, pads, dilation)
+    lead = x.ndim - len(kernel)
+    low, high = [lo for lo, _ in pads], [hi for _, hi in pads]
+    held = pad(x, (*(0,) * lead, *low), (*(0,) * lead, *high), value=-math.inf)
+    where_ = pad(places, low, high, value=-1)
+    windows = top.shape[lead:]
+    index: Node | None = None
+    for offset in reversed(list(itertools.product(*map(range, kernel)))):
+        starts = tuple(o * d for o, d in zip(offset, dilation, strict=True))
+        part = slice_(held, (*(0,) * lead, *starts), top.shape, (*(1,) * lead, *stride))
+        place = broadcast_to(slice_(where_, starts, windows, stride), top.shape)
+        hit = logical_or(eq(part, top), ne(part, part))
+        if any(map(any, pads)):  # where all elements are -inf, padding must not win
+            hit = logical_and(hit, le(0, place))
+        index = place if index is None else where(hit, place, index)
+    assert index is not None
+    return top, index
+
+
+def _places(spatial: Sequence[Size]) -> Node:
+    """The flat index of each position of a plane."""
+    return reshape(iota((prod(spatial),), 0, int32), tuple(spatial))
+
+
+# -- what the samples of all ranks are -----------------------------------------------------------------------------------
+_SHAPES: dict[int, list[tuple[int, ...]]] = {1: [(2, 3, 8), (2, 3, 9), (1, 1, 5)], 2: [(2, 3, 6, 8), (2, 3, 7, 9), (1, 1, 5, 5)], 3: [(1, 2, 4, 4, 6), (1, 2, 5, 3, 7), (1, 1, 3, 3, 3)]}
+_NAMES: dict[int, str] = {1: "sequences (N, C, L)", 2: "images (N, C, H, W)", 3: "volumes (N, C, D, H, W)"}
+
+
+def _errors(rank: int) -> Callable[[], list[Sample]]:
+    return lambda: [
+        Sample((rand(*(6,) * rank), 2), error=", ".join("DHW"[3 - rank :] if rank > 1 else "L")), Sample((rand(2, 3, *(2,) * rank), 3), error="smaller than the window"),
+        Sample((rand(2, 3, *(6,) * rank), (2,) * (rank + 1)), error="kernel_size"), Sample((rand(2, 3, *(6,) * rank), 2, 0), error="positive"),
+    ]  # fmt: skip
+
+
+# -- max and min -----------------------------------------------------------------------------------------------------------
+def _define_max(rank: int) -> None:
+    a, b, c = _SHAPES[rank]
+
+    @composite(
+        f"max_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="MaxPool", errors=_errors(rank),
+        doc=f"""The maximum of each window of {_NAMES[rank]}, as torch's ``max_pool{rank}d``; ``stride`` is the kernel unless given.
+
+        Padding counts as -inf. With ``return_indices`` also where each maximum stands, as an int32 index into the flattened spatial axes
+        (the first of equals). The gradient goes to that element alone. Sizes: see :mod:`graphc.ops.pooling`.""",
+        samples=lambda: [
+            Sample((rand(*a), 2), smooth=False), Sample((rand(*b), 3, 2, 1), smooth=False), Sample((rand(*c), (2, *(3,) * (rank - 1)), (1, *(2,) * (rank - 1))), smooth=False),
+            Sample((rand(1, 2, *(5,) * rank), 3, 1, 1, 2), smooth=False), Sample((rand(*b[1:]), 2, 2, 0, 1, True), smooth=False),
+            Sample((rand(*b), 3, 2, 1, 1, True, True), smooth=False), Sample((rand(0, *a[1:]), 2), smooth=False),
+        ],
+    )  # fmt: skip
+    def max_pool(
+        x: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False
+    ) -> Any:  # fmt: skip
+        window = (kernel_size, stride, _reach(x, kernel_size, stride, padding, dilation, ceil_mode), dilation)
+        return _winners(x, _places(x.shape[x.ndim - rank :]), *window) if return_indices else _fold(x, "max", *window)
+
+    @composite(
+        f"min_pool{rank}d", prepare=_prepare(rank), inputs=1, errors=_errors(rank),
+        doc=f"The minimum of each window of {_NAMES[rank]}: ``-max_pool{rank}d(-x)``; arguments as there.",
+        samples=lambda: [Sample((rand(*a), 2), smooth=False), Sample((rand(*b), 3, 2, 1), smooth=False), Sample((rand(*c), 2, 1, 1, 1, True), smooth=False)],
+    )  # fmt: skip
+    def min_pool(x: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Node:
+        return -_fold(-x, "max", kernel_size, stride, _reach(x, kernel_size, stride, padding, dilation, ceil_mode), dilation)
+
+
+# -- means -----------------------------------------------------------------------------------------------------------------
+def _average(
+    x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor: int | None
+) -> Node:
+    one = (1,) * len(kernel)
+    pads = _reach(x, kernel, stride, padding, one, ceil_mode)
+    total = _fold(x, "add", kernel, stride, pads, one)
+    whole = all((lo, hi) == ((p, p) if count_include_pad else (0, 0)) for (lo, hi), p in zip(pads, padding, strict=True))
+    if divisor is not None or whole:
+        return mul(total, 1.0 / (divisor or math.prod(kernel)))
+    return total / _counts(x, kernel, stride, padding, pads, count_include_pad)
+
+
+def _counts(x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], pads: Pads, padded: bool) -> Node:
+    """How many elements each window holds, with the padding or without (never what ceil_mode adds): a product over axes."""
+    spatial = x.shape[x.ndim - len(kernel) :]
+    counts: Node | None = None
+    for axis, (size, k, s, p, (lo, hi)) in enumerate(zip(spatial, kernel, stride, padding, pads, strict=True)):
+        # a named size may still be 0 or huge: its counts are folded when it runs
+        ones = pad(broadcast_to(constant(1.0, x.dtype), (size,)), (p,), (p,), value=1.0) if padded else broadcast_to(constant(1.0, x.dtype), (size,))
+        part = reduce_window(ones, "add", (k,), (s,), ((0, hi - p) if padded else (lo, hi),))
+        part = reshape(part, (*part.shape, *(1,) * (len(spatial) - axis - 1)))
+        counts = part if counts is None else counts * part
+    assert counts is not None
+    return counts
+
+
+def _define_means(rank: int) -> None:
+    a, b, c = _SHAPES[rank]
+
+    @composite(
+        f"avg_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="AveragePool", errors=_errors(rank), tolerance={"float32": 5e-6, "float64": 1e-12},
+        doc=f"""The mean of each window of {_NAMES[rank]}, as torch's ``avg_pool{rank}d``; ``stride`` is the kernel unless given.
+
+        The divisor is the number of elements of the window, padding included, or with ``count_include_pad=False`` of real ones;
+        ``divisor_override`` replaces it. What ``ceil_mode`` lets a window reach beyond the padding never counts.""",
+        samples=lambda: [
+            Sample((rand(*a), 2)), Sample((rand(*b), 3, 2, 1)), Sample((rand(*b), 3, 2, 1), {"count_include_pad": False}), Sample((rand(*c), (2, *(3,) * (rank - 1)), (1, *(2,) * (rank - 1)))),
+            Sample((rand(*a), 3, 2, 1, True)), Sample((rand(*a), 3, 2, 1, True, False)), *([Sample((rand(*b[1:]), 2), {"divisor_override": 3})] if rank > 1 else []),
+        ],
+    )  # fmt: skip
+    def avg_pool(
+        x: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Node:  # fmt: skip
+        if divisor_override == 0:
+            raise ShapeError("divisor_override must not be 0")
+        return _average(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+    @composite(
+        f"lp_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="LpPool", tolerance={"float32": 1e-5, "float64": 1e-11},
+        doc=f"""``(sum of x^p over each window)^(1/p)`` of {_NAMES[rank]} with p = ``norm_type``, as torch's ``lp_pool{rank}d``.
+
+        p = 1 is the sum, p = 2 the Euclidean norm. There is no |.|, as in torch: odd p of negative sums give NaN. Where a window sums to 0 the
+        gradient is 0. Windows that ``ceil_mode`` lets reach over the end are scaled up to a whole one, as in torch.""",
+        samples=lambda: [
+            Sample((rand(*a), 2, 2)), Sample((rand(*b, low=0.5), 3, 3, 2)), Sample((rand(*c, low=0.5), 1.5, 2, 1)), Sample((rand(*a), 2, 3, 2, True)), Sample((rand(*a), 1, 2)),
+        ],
+        errors=lambda: [Sample((rand(*(6,) * rank), 2, 2), error="expected"), Sample((rand(*a), 0, 2), error="norm_type")],
+    )  # fmt: skip
+    def lp_pool(x: Node, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Node:
+        p = float(norm_type)
+        if p <= 0 or math.isinf(p):
+            raise ShapeError(f"norm_type={norm_type!r} must be a positive number", hint=f"max_pool{rank}d for infinity")
+        terms = x
+        for _ in range(int(p) - 1 if p.is_integer() and p <= 8 else 0):
+            terms = terms * x
+        if not (p.is_integer() and p <= 8):
+            terms = power(x, p)
+        total = mul(_average(terms, kernel_size, stride, (0,) * rank, ceil_mode, True, None), float(math.prod(kernel_size)))
+        if p == 1:
+            return total
+        none = eq(total, 0.0)  # the root has no slope there
+        safe = where(none, 1.0, total)
+        return where(none, 0.0, square_root(safe) if p == 2 else power(safe, 1.0 / p))
+
+
+# -- a given output size ---------------------------------------------------------------------------------------------------
+def _adaptive_prepare(rank: int) -> Prepare:
+    def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
+        x = ins[0]
+        assert x is not None
+        _images(x, rank)
+        given = attrs["output_size"]
+        sizes = (given,) * rank if given is None or isinstance(given, (int, np.integer)) else tuple(given)
+        if len(sizes) != rank:
+            raise ShapeError(f"output_size={given!r} must be an int or {rank} entries, one for each spatial axis")
+        spatial = x.shape[x.ndim - rank :]
+        for size, out in zip(spatial, sizes, strict=True):
+            if isinstance(out, (int, np.integer)) and out < 1:
+                raise ShapeError(f"output_size={given!r} must be positive")
+            if isinstance(size, int) and size == 0:
+                raise ShapeError(f"an empty plane {show(x.shape)} has no windows")
+        attrs["output_size"] = tuple(size if out is None else int(out) for size, out in zip(spatial, sizes, strict=True))
+
+    return prepare
+
+
+def _even(size: Size, out: Size) -> bool:
+    """Whether windows of one size cover the axis."""
+    if isinstance(size, int) and isinstance(out, int):
+        return size % out == 0
+    if size == out or out == 1:
+        return True
+    raise ShapeError(f"an output of {out} on the axis of named size {size}", hint="1, or declare the size as a number")
+
+
+def _define_adaptive(rank: int) -> None:
+    a, b, _ = _SHAPES[rank]
+    other = (3, 2, 4)[:rank]
+    rule = "Window i of an axis of S goes from ``floor(i S / O)`` to ``ceil((i + 1) S / O)``; None keeps the size of an axis. An axis of named size takes 1 or None."
+
+    @composite(
+        f"adaptive_avg_pool{rank}d", prepare=_adaptive_prepare(rank), inputs=1, tolerance={"float32": 5e-6, "float64": 1e-12},
+        doc=f"""Means of {_NAMES[rank]} over windows so chosen that the output has ``output_size``, as torch's ``adaptive_avg_pool{rank}d``.
+
+        {rule}""",
+        samples=lambda: [Sample((rand(*a), 2)), Sample((rand(*b), other)), Sample((rand(*b), 1)), Sample((rand(*b[1:]), (None, *other[1:]) if rank > 1 else 9)), Sample((rand(*a), 7))],
+        errors=lambda: [Sample((rand(*(6,) * rank), 2), error="expected"), Sample((rand(*a), 0), error="positive"), Sample((rand(*a), (2,) * (rank + 1)), error="output_size")],
+    )  # fmt: skip
+    def adaptive_avg_pool(x: Node, output_size: Any) -> Node:
+        lead = x.ndim - rank
+        sizes = dict(zip(range(lead, x.ndim), output_size, strict=True))
+        ones = tuple(axis for axis, out in sizes.items() if out == 1 and x.shape[axis] != 1)
+        if ones:
+            x = mean(x, ones, keepdims=True)
+        kernel = [x.shape[axis] // out if out != 1 and _even(x.shape[axis], out) else 1 for axis, out in sizes.items()]
+        if any(k != 1 for k in kernel):
+            x = mul(_fold(x, "add", kernel, kernel, ((0, 0),) * rank, (1,) * rank), 1.0 / math.prod(kernel))
+        for axis, out in sizes.items():
+            if x.shape[axis] != out:
+                x = resample(x, axis, out, ("area",))
+        return x
+
+    @composite(
+        f"adaptive_max_pool{rank}d", prepare=_adaptive_prepare(rank), inputs=1,
+        doc=f"""Maxima of {_NAMES[rank]} over windows so chosen that the output has ``output_size``, as torch's ``adaptive_max_pool{rank}d``.
+
+        {rule} ``return_indices`` as in ``max_pool{rank}d``.""",
+        samples=lambda: [
+            Sample((rand(*a), 2), smooth=False), Sample((rand(*b), other), smooth=False), Sample((rand(*b), 1), smooth=False), Sample((rand(*b[1:]), (None, *other[1:]) if rank > 1 else 9), smooth=False),
+            Sample((rand(*b), other, True), smooth=False), Sample((rand(*a), 2, True), smooth=False),
+        ],
+        errors=lambda: [Sample((rand(*(6,) * rank), 2), error="expected"), Sample((rand(*a), 0), error="positive")],
+    )  # fmt: skip
+    def adaptive_max_pool(x: Node, output_size: Any, return_indices: bool = False) -> Any:
+        lead = x.ndim - rank
+        if not return_indices:
+            named = tuple(lead + i for i, out in enumerate(output_size) if out == 1 and not isinstance(x.shape[lead + i], int))
+            x = reduce_max(x, named, keepdims=True) if named else x
+        places = _places(x.shape[lead:])
+        kernel = []
+        for i, out in enumerate(output_size):
+            size = x.shape[lead + i]
+            if _even(size, out):
+                kernel.append(1 if size == out else size // out)
+                continue
+            # windows of unequal size: each is laid out with the last element repeated, so that they become equal
+            assert isinstance(size, int)
+            table = area_windows(size, out)
+            kernel.append(table.shape[1])
+            x, places = take(x, constant(table.ravel()), lead + i), take(places, constant(table.ravel()), i)
+        if not all(isinstance(k, int) for k in kernel):
+            raise ShapeError("return_indices needs spatial sizes that are numbers")
+        window = (kernel, kernel, ((0, 0),) * rank, (1,) * rank)
+        return _winners(x, places, *window) if return_indices else _fold(x, "max", *window)
+
+
+for _rank in (1, 2, 3):
+    _define_max(_rank)
+    _define_means(_rank)
+    _define_adaptive(_rank)
+
+
+# -- the whole plane -------------------------------------------------------------------------------------------------------
+@sugar
+def global_avg_pool(x: Node, keepdims: bool = False) -> Node:
+    """The mean of each channel: (N, C, *spatial) -> (N, C), or (N, C, 1, ...) with ``keepdims``; ``1/(HW) sum_ij x_ijc``."""
+    return mean(x, _spatial(x, "global_avg_pool"), keepdims)
+
+
+@sugar
+def global_max_pool(x: Node, keepdims: bool = False) -> Node:
+    """The maximum of each channel: (N, C, *spatial) -> (N, C), or (N, C, 1, ...) with ``keepdims``; ties share the gradient."""
+    return reduce_max(x, _spatial(x, "global_max_pool"), keepdims)
+
+
+def _spatial(x: Node, name: str) -> tuple[int, ...]:
+    if x.ndim < 3:
+        raise ShapeError(f"{name}: (N, C, *spatial) expected, not {show(x.shape)}")
+    return tuple(range(2, x.ndim))
