@@ -57,8 +57,8 @@ def _call(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any 
 
     ``out[n, o, p] = sum over c, k of x[n, c, p * stride - low + k * dilation] * weight[o, c, k]``; the kernel is not flipped.
     ``padding`` is an int, or per axis an int or (low, high), or "valid" (none), "same" (the output is as large as x; stride 1)
-    or "causal" (one axis, all of it before x: an output sees nothing later). ``input_dilation`` puts that many minus one zeros between the
-    elements of x (a transposed convolution). Sizes: ``floor((S + low + high - (dilation (K - 1) + 1)) / stride) + 1``.
+    or "causal" (one axis, all of it before x: an output sees nothing later). ``input_dilation`` puts that many minus one zeros
+    between the elements of x (a transposed convolution). Sizes: ``floor((S + low + high - (dilation (K - 1) + 1)) / stride) + 1``.
     """
     a, w = as_node(x), as_node(weight)
     rank = a.ndim - 2

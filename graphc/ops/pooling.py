@@ -19,8 +19,8 @@ from ..ir.dims import Size, prod
 from ..ir.dtypes import int32
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
-from .define import composite, constant, rand, show
-from .elementwise import eq, le, logical_and, logical_or, mul, ne, where
+from .define import as_node, composite, constant, rand, show
+from .elementwise import eq, le, logical_and, logical_or, maximum, minimum, mul, ne, where
 from .elementwise import pow as power
 from .elementwise import sqrt as square_root
 from .generate import iota
@@ -77,8 +77,9 @@ def _reach(x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Seque
 
 
 def _fold(x: Node, combine: str, kernel: Sequence[int], stride: Sequence[int], pads: Pads, dilation: Sequence[int]) -> Node:
-    lead = (1,) * (x.ndim - len(kernel))
-    return reduce_window(x, combine, (*lead, *kernel), (*lead, *stride), (*(0 for _ in lead), *pads), (*lead, *dilation))
+    lead = x.ndim - len(kernel)
+    one = (1,) * lead
+    return reduce_window(x, combine, (*one, *kernel), (*one, *stride), ((0, 0),) * lead + tuple(pads), (*one, *dilation))
 
 
 def _winners(x: Node, places: Node, kernel: Sequence[int], stride: Sequence[int], pads: Pads, dilation: Sequence[int]) -> tuple[Node, Node]:
@@ -160,21 +161,19 @@ def _average(
     whole = all((lo, hi) == ((p, p) if count_include_pad else (0, 0)) for (lo, hi), p in zip(pads, padding, strict=True))
     if divisor is not None or whole:
         return mul(total, 1.0 / (divisor or math.prod(kernel)))
-    return total / _counts(x, kernel, stride, padding, pads, count_include_pad)
+    return total / _counts(x, total.shape[x.ndim - len(kernel) :], kernel, stride, padding, count_include_pad)
 
 
-def _counts(x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], pads: Pads, padded: bool) -> Node:
+def _counts(x: Node, windows: Sequence[Size], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], padded: bool) -> Node:
     """How many elements each window holds, with the padding or without (never what ceil_mode adds): a product over axes."""
-    spatial = x.shape[x.ndim - len(kernel) :]
     counts: Node | None = None
-    for axis, (size, k, s, p, (lo, hi)) in enumerate(zip(spatial, kernel, stride, padding, pads, strict=True)):
-        # a named size may still be 0 or huge: its counts are folded when it runs
-        ones = pad(broadcast_to(constant(1.0, x.dtype), (size,)), (p,), (p,), value=1.0) if padded else broadcast_to(constant(1.0, x.dtype), (size,))
-        part = reduce_window(ones, "add", (k,), (s,), ((0, hi - p) if padded else (lo, hi),))
-        part = reshape(part, (*part.shape, *(1,) * (len(spatial) - axis - 1)))
+    for axis, (size, k, s, p) in enumerate(zip(x.shape[x.ndim - len(kernel) :], kernel, stride, padding, strict=True)):
+        first = iota(windows, axis, int32) * s - p
+        end = minimum(first + k, as_node(size + p if padded else size).cast(int32))
+        part = end - (first if padded else maximum(first, 0))
         counts = part if counts is None else counts * part
     assert counts is not None
-    return counts
+    return counts.cast(x.dtype)
 
 
 def _define_means(rank: int) -> None:
