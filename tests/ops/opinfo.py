@@ -20,7 +20,6 @@ import numpy as np
 
 from graphc import ops
 from graphc.compiler import compile_graph
-from graphc.errors import GraphcError
 from graphc.ir.graph import Graph, Input
 from graphc.ir.node import Node
 from graphc.ir.op import functions
