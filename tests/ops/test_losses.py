@@ -43,7 +43,7 @@ def test_large_logits_do_not_overflow(target):
     assert value(target, ops.cross_entropy, np.array([[1e4, -1e4], [-1e4, 1e4]]), np.array([0, 0])) == pytest.approx(1e4)
 
 
-@pytest.mark.parametrize("bad", [-1, 5, -100])
+@pytest.mark.parametrize("bad", [-1, 5, -99])
 def test_a_label_out_of_range_is_nan_and_not_a_number_that_looks_right(bad, target):
     labels = Y.copy()
     labels[3] = bad

@@ -24,7 +24,8 @@ def compare(op, oracle, tolerance=1e-10, needs_elements=False):
         wanted = [w for w in wanted if w is not None and np.asarray(w).dtype != object]
         assert len(found) == len(wanted)
         for f, w in zip(found.values(), wanted, strict=True):
-            assert_close(f, np.asarray(w), tolerance, f"{op.name}{tuple(getattr(a, 'shape', a) for a in args)} {dict(sample.kwargs)}")
+            allowed = max(tolerance, 1e-6) if f.dtype == np.float32 else tolerance  # a share of rows is float32 whatever it is a share of
+            assert_close(f, np.asarray(w), allowed, f"{op.name}{tuple(getattr(a, 'shape', a) for a in args)} {dict(sample.kwargs)}")
         done += 1
     assert done
 
