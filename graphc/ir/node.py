@@ -94,6 +94,11 @@ class Node:
             raise AttributeError(f"a tensor has no method {name!r}" + (f" ({e.hint})" if e.hint else "")) from None
         return _Method(call, self)
 
+    @property
+    def at(self) -> Any:
+        """``x.at[key].set(v)``: ``x`` with a part written, as JAX's (also ``add``, ``subtract``, ``multiply``, ``min``, ``max``, ``get``)."""
+        return function("at")(self)
+
     def __add__(self, other: Any) -> Node:
         return _apply("add", self, other)
 
@@ -146,6 +151,9 @@ class Node:
         if isinstance(self.type, TupleType):
             return Node.make(lookup("item"), (self,), index=key)
         return _apply("getitem", self, key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TraceError("tensors do not change", hint="x = x.at[key].set(value)")
 
     def __len__(self) -> int:
         if isinstance(self.type, TupleType):

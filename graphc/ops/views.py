@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import DTypeError, ShapeError
 from ..ir.dims import Expr, Size, evaluate, floordiv, prod
 from ..ir.node import Node
-from ..ir.op import Sample, lookup, sugar
+from ..ir.op import Sample, function, lookup, sugar
 from ..ir.types import Shape, TensorType
 from .define import as_node, broadcast_shapes, normal_axes, normal_axis, primitive, rand, show
 
@@ -374,17 +374,30 @@ def swapaxes(x: Node, a: int, b: int) -> Node:
 
 @sugar
 def getitem(x: Node, key: Any) -> Node:
-    """Basic indexing: ints, slices, None and Ellipsis. For an index that is data use ``x.take(indices)``."""
+    """NumPy's indexing: ints, slices, None, Ellipsis, and integer tensors, whose result has their shape (see ``at`` to write)."""
     keys = list(key) if isinstance(key, tuple) else [key]
-    if any(isinstance(k, (Node, np.ndarray, list)) for k in keys):
-        raise ShapeError("an index that is a tensor", hint="x.take(indices, axis)")
+    if any(isinstance(k, (Node, np.ndarray, list, np.bool_)) for k in keys):
+        return function("index_tensor")(x, keys)  # type: ignore[no-any-return]
+    starts, sizes, steps, shape = window(x, expand_keys(x, keys))
+    return _reshape(_slice(x, starts, sizes, steps), shape)
+
+
+def expand_keys(x: Node, keys: Sequence[Any]) -> list[Any]:
+    """One key an axis, besides the None that make new axes."""
+    keys = list(keys)
     used = sum(k is not None and k is not Ellipsis for k in keys)
     if used > x.ndim:
         raise ShapeError(f"{used} indices for rank {x.ndim}")
-    if Ellipsis in keys:
-        at = keys.index(Ellipsis)
-        keys[at : at + 1] = [builtin_slice(None)] * (x.ndim - used)
-    keys += [builtin_slice(None)] * (x.ndim - sum(k is not None for k in keys))
+    dots = [i for i, k in enumerate(keys) if k is Ellipsis]
+    if len(dots) > 1:
+        raise ShapeError("an index can have one ... only")
+    if dots:
+        keys[dots[0] : dots[0] + 1] = [builtin_slice(None)] * (x.ndim - used)
+    return keys + [builtin_slice(None)] * (x.ndim - sum(k is not None for k in keys))
+
+
+def window(x: Node, keys: Sequence[Any]) -> tuple[list[Size], list[Size], list[int], Shape]:
+    """Starts, sizes and steps of ints and slices, and the shape of what they take out."""
     starts: list[Size] = []
     sizes: list[Size] = []
     steps: list[int] = []
@@ -399,15 +412,17 @@ def getitem(x: Node, key: Any) -> Node:
         if isinstance(k, builtin_slice):
             start, size, step = _resolve(k, full)
             shape.append(size)
-        else:
-            if isinstance(full, int) and not -full <= k < full:
+        elif isinstance(k, (int, np.integer, Expr)) and not isinstance(k, bool):
+            if isinstance(full, int) and not isinstance(k, Expr) and not -full <= k < full:
                 raise ShapeError(f"index {k} is out of range for axis {axis - 1} of size {full}")
             negative = isinstance(k, (int, np.integer)) and k < 0
-            start, size, step = (full + int(k) if negative else k), 1, 1
+            start, size, step = k if isinstance(k, Expr) else full + int(k) if negative else int(k), 1, 1
+        else:
+            raise ShapeError(f"{k!r} is no index", hint="ints, slices, None, ..., and integer tensors are")
         starts.append(start)
         sizes.append(size)
         steps.append(step)
-    return _reshape(_slice(x, starts, sizes, steps), tuple(shape))
+    return starts, sizes, steps, tuple(shape)
 
 
 builtin_slice = type(np.s_[:])

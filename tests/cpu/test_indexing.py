@@ -9,15 +9,38 @@ from graphc import ops
 from graphc.compiler import compile_graph
 from graphc.errors import GuardError
 from graphc.testing import build_graph
+from tests.ops import test_keys
 from tests.ops.cases import OPS, sample_graph
 
 BY_NAME = {op.name: op for op in OPS}
-NAMES = ["dynamic_slice", "dynamic_update_slice", "scatter_elements", "scatter_max", "scatter_min", "scatter_mul", "scatter_set", "take_along_axis"]
+NAMES = [
+    "gather_nd", "scatter_nd", "take_points",
+    "dynamic_slice", "dynamic_update_slice", "scatter_elements", "scatter_max", "scatter_min", "scatter_mul", "scatter_set", "take_along_axis",
+]  # fmt: skip
+
+
+def every_key():
+    """All keys of the tests of indexing in one graph: read, and written in one of several ways."""
+    ways = ("set", "add", "max")
+
+    def fn(x):
+        written = [getattr(x.at[k], ways[i % 3])(x[k] * 0.5) for i, k in enumerate(test_keys.KEYS.values())]
+        return [x[k] for k in test_keys.READ.values()] + written
+
+    return build_graph(fn, test_keys.X.astype(np.float32))
 
 
 def to_compile():
+    yield every_key()[0], None
     for name in NAMES:
         yield sample_graph(BY_NAME[name], "float32")[0], None
+
+
+def test_every_key_as_the_reference():
+    graph, arrays = every_key()
+    wanted, found = compile_graph(graph, "reference")(arrays), compile_graph(graph, "cpu")(arrays)
+    for k, v in wanted.items():
+        np.testing.assert_allclose(found[k], v, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)

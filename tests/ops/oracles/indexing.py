@@ -37,11 +37,21 @@ def _put(x, i, u, axis=0, combine="set"):
     return getattr(ref, {"add": "add", "mul": "multiply", "max": "max", "min": "min"}[combine])(u[tuple(map(slice, i.shape))])
 
 
+def _put_nd(x, i, u, combine="set"):
+    ref = jnp.asarray(x).at[tuple(np.moveaxis(i, -1, 0))]
+    if combine == "set":
+        out = jnp.asarray(x)
+        for k in np.ndindex(i.shape[:-1]):
+            out = out.at[tuple(i[k])].set(u[k])
+        return out
+    return getattr(ref, {"add": "add", "mul": "multiply", "max": "max", "min": "min"}[combine])(u)
+
+
 JAX: dict[str, Callable[..., Any]] = {
     "dynamic_slice": lambda x, starts, sizes: lax.dynamic_slice(jnp.asarray(x), starts, sizes),
     "dynamic_update_slice": lambda x, u, starts: lax.dynamic_update_slice(jnp.asarray(x), jnp.asarray(u), starts),
-    "scatter_elements": _put, "scatter_max": _rows("max"), "scatter_min": _rows("min"), "scatter_mul": _rows("multiply"), "scatter_set": _last_stays,
-    "take_along_axis": lambda x, i, axis=-1: jnp.take_along_axis(jnp.asarray(x), jnp.asarray(i), axis),
+    "gather_nd": lambda x, i: jnp.asarray(x)[tuple(np.moveaxis(i, -1, 0))], "scatter_elements": _put, "scatter_nd": _put_nd, "scatter_max": _rows("max"), "scatter_min": _rows("min"), "scatter_mul": _rows("multiply"), "scatter_set": _last_stays,
+    "take_points": lambda x, *i: jnp.asarray(x)[i], "take_along_axis": lambda x, i, axis=-1: jnp.take_along_axis(jnp.asarray(x), jnp.asarray(i), axis),
 }  # fmt: skip
 
 
