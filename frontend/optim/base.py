@@ -224,7 +224,7 @@ class Optimizer:
                 trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))
             if self.ema is not None:
                 mean = trace.read(f"{prefix}.ema.{p.name}")
-                decay = ops.where(ops.eq(step, 1), 0.0, self.ema).cast(p.dtype)
+                decay = ops.where(ops.eq(step, 1), 0.0, ops.const(self.ema, p.dtype))
                 trace.write(f"{prefix}.ema.{p.name}", chosen(mean * decay + new * (1.0 - decay), mean))
 
     def _count(self, trace: Trace, prefix: str) -> tuple[Node, Node | None]:
