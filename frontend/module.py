@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -36,6 +37,13 @@ class Module:
         self = object.__new__(cls)
         vars(self)["_graphc_built"] = user_loc(2)
         return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Module:
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        # a copy is another module: traces give it a name of its own
+        vars(made).update({k: copy.deepcopy(v, memo) for k, v in vars(self).items() if k != "_graphc_name"})
+        return made
 
     def forward(self, *args: Any) -> Any:
         """The module's meaning; subclasses define it."""
@@ -87,6 +95,14 @@ class Module:
         """Every module and parameter below this one with its path, each once, in order of assignment."""
         seen: set[int] = {id(self)}
         yield from _walk(self, "", seen)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules held by this one itself, with their names."""
+        return ((path, v) for path, v in _direct(self) if isinstance(v, Module))
+
+    def children(self) -> list[Module]:
+        """The modules held by this one itself."""
+        return [m for _, m in self.named_children()]
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """Every module below this one, with its path."""

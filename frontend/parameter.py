@@ -134,6 +134,17 @@ class Parameter:
 
     __graphc_node__ = node
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """A parameter of its own, with the values that this one has now; no store holds it yet."""
+        made = object.__new__(type(self))
+        vars(made).update(vars(self))
+        if self.store is not None:
+            made.value, made.store, made.name, made._trainable = self.numpy(), None, "", self.trainable
+        elif self.value is not None:
+            made.value = self.value.copy()
+        memo[id(self)] = made
+        return made
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or current_trace() is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")

@@ -6,6 +6,7 @@ from ..module import Module
 from ..parameter import Buffer, Parameter
 from . import functional
 from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from .attention import MultiheadAttention
 from .conv import AvgPool2d, Conv2d, MaxPool2d
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath
 from .embedding import Embedding
@@ -22,7 +23,7 @@ from .normalise import (
     LocalResponseNorm,
     RMSNorm,
 )
-from .structure import Flatten, Identity, Sequential
+from .structure import Flatten, Identity, ModuleDict, ModuleList, Sequential
 
 __all__ = [
     "ELU",
@@ -53,6 +54,9 @@ __all__ = [
     "LogSoftmax",
     "MaxPool2d",
     "Module",
+    "ModuleDict",
+    "ModuleList",
+    "MultiheadAttention",
     "Parameter",
     "RMSNorm",
     "ReLU",
