@@ -1,4 +1,4 @@
-"""Reading at indices that are data: take, take_along_axis, dynamic slices, embedding, argmax, one_hot."""
+"""Reading at indices that are data: take, take_along_axis, dynamic slices, argmax, one_hot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .reductions import min as reduce_min
 from .views import broadcast_to, expand_dims, reshape, transpose
 
 __all__ = [
-    "argmax", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "embedding", "gather", "in_range", "index_select", "masked_fill", "need_int",
+    "argmax", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "gather", "in_range", "index_select", "masked_fill", "need_int",
     "one_hot", "sample_indices", "take", "take_along_axis",
 ]  # fmt: skip
 
@@ -328,17 +328,6 @@ dynamic_update_slice = primitive(
 
 
 # -- built on them ---------------------------------------------------------------------------------------------------------
-@composite(
-    "embedding",
-    samples=lambda: [Sample((sample_indices(4, high=5), rand(5, 7))), Sample((sample_indices(2, 3, high=5, dtype=np.int64), rand(5, 4)))],
-)
-def embedding(indices: Node, weight: Node) -> Node:
-    """Rows of ``weight`` (V, D) named by ``indices`` (...): shape (..., D). As torch's ``embedding(input, weight)``."""
-    if weight.ndim != 2:
-        raise ShapeError(f"the weight must be (words, features), not {show(weight.shape)}")
-    return take(weight, indices)
-
-
 def _argmax_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     x = ins[0]
     assert x is not None

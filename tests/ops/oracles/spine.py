@@ -86,7 +86,7 @@ def _scan(fn, init, xs, length=None, reverse=False):
 JAX: dict[str, Callable[..., Any]] = {
     "absolute": jnp.abs, "add": jnp.add, "argmax": jnp.argmax, "broadcast_to": jnp.broadcast_to, "cast": lambda x, dtype: jnp.asarray(x).astype(dtype),
     "concat": lambda xs, axis: jnp.concatenate(xs, axis), "conv": _conv, "div": jnp.divide, "dot_general": _dot,
-    "embedding": lambda i, w: jnp.take(w, i, 0), "eq": jnp.equal, "erf": jax.scipy.special.erf, "exp": jnp.exp,
+    "eq": jnp.equal, "erf": jax.scipy.special.erf, "exp": jnp.exp,
     "gelu": lambda x, approximate="none": jax.nn.gelu(x, approximate=approximate == "tanh"), "iota": lambda shape, axis, dtype="int32": lax.broadcasted_iota(dtype, shape, axis),
     "le": jnp.less_equal, "linear": _linear, "log": jnp.log, "log_softmax": scipy.special.log_softmax, "logical_and": jnp.logical_and,
     "logical_not": jnp.logical_not, "logical_or": jnp.logical_or, "logsumexp": scipy.special.logsumexp, "lt": jnp.less, "max": jnp.max,
@@ -102,5 +102,4 @@ TORCH: dict[str, Callable[..., Any]] = {
     "relu": lambda x: F.relu(x), "sigmoid": lambda x: torch.sigmoid(x), "silu": lambda x: F.silu(x), "gelu": lambda x, **k: F.gelu(x, **k),
     "softmax": lambda x, axis: F.softmax(x, axis), "log_softmax": lambda x, axis: F.log_softmax(x, axis),
     "logsumexp": lambda x, axis, keepdims: torch.logsumexp(x, axis, keepdims), "linear": lambda *a: F.linear(*a),
-    "embedding": lambda i, w: F.embedding(i, w),
 }  # fmt: skip
