@@ -27,6 +27,9 @@ from .printers.text import Printed, Slot
 
 __all__ = ["Binding", "KernelLaunch", "Program"]
 
+LINES = 8
+"""Lines and scopes that the comment of a kernel names."""
+
 PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
 
 
@@ -40,10 +43,18 @@ class KernelLaunch:
 
 
 def comment_of(launch: Launch, graph: Graph) -> str:
-    """What a reader of the kernel wants to know first: kind, operators. (User lines differ between models that share a
-    kernel, so they stand in the program's listing and not in the text.)"""
-    words = [n.op.name for n in launch.nest.nodes]
-    return f"{launch.nest.kind}: {' '.join(words)}"
+    """What a reader of the kernel wants to know first: kind, operators, and the user's lines. Models that share a kernel share
+    its file, which then shows the lines of the first of them; each model's own are in its listing."""
+    words = " ".join(n.op.name for n in launch.nest.nodes)
+    origins = [graph.provenance.of(n) for n in launch.nest.nodes]
+    locs = sorted({loc for o in origins for loc in o.locs}, key=lambda loc: (loc.file, loc.line))
+    scopes = sorted({s for o in origins for s in o.scopes if s})
+    lines = [f"{launch.nest.kind}: {words}", *(f"from {loc}  {loc.text}".rstrip() for loc in locs[:LINES])]
+    if len(locs) > LINES:
+        lines.append(f"and {len(locs) - LINES} more lines")
+    if scopes:
+        lines.append(f"in {', '.join(scopes[:LINES])}" + (", ..." if len(scopes) > LINES else ""))
+    return "\n".join(lines)
 
 
 class Program:

@@ -12,9 +12,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
+import graphc as gc
 import graphc.ops as ops
 from graphc.backends.cpu.executable import BINDINGS, CpuExecutable
-from graphc.backends.cpu.machine.cache import default_cache
+from graphc.backends.cpu.machine.cache import code_of, default_cache
 from graphc.compiler import compile_graph
 from graphc.errors import DTypeError, NonFiniteError, ParameterError, ShapeError
 from graphc.ir.dims import sym
@@ -368,8 +369,21 @@ class TestLooking:
         text = e.listing()
         assert text.count("k_") == len(e.kernels) and "-- barrier --" in text and "check" in text
         assert set(e.program.texts()) == {k.kernel.name for k in e.kernels}
-        assert all(k.kernel.path.read_text() == k.printed.text for k in e.kernels)
+        assert all(code_of(k.kernel.path.read_text()) == code_of(k.printed.text) for k in e.kernels)
         assert next(iter(e.stages)) == "traced" and "schedule" in e.stages
+
+    def test_a_kernel_says_whom_it_was_printed_for(self):
+        class Net(gc.nn.Module):
+            def forward(self, x):
+                return x.exp() * 2.0  # this line
+
+        model = gc.compile(Net(), gc.spec("N", 3))
+        model.predict(np.zeros((2, 3), "f"))
+        (kernel,) = model.executables["predict"].kernels
+        assert kernel.printed.text.splitlines()[:2] == [
+            "# map: exp mul",
+            f"# from test_executable.py:{Net.forward.__code__.co_firstlineno + 1}  return x.exp() * 2.0  # this line",
+        ]
 
     def test_equal_kernels_are_compiled_once(self):
         x, y = ops.input("x", (N, 6), "float32"), ops.input("y", (sym("M"), 9), "float32")

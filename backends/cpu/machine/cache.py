@@ -1,7 +1,7 @@
 """The kernel cache: readable source text and its object code, named by content, shared by processes.
 
-A key is the SHA-256 of the text, the sources of this package, the processor and the tool versions. Beside
-``k_<hash>.py`` lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged,
+A key is the SHA-256 of the text without its head comment (models that share a kernel differ there), the sources of this
+package, the processor and the tool versions. Beside ``k_<hash>.py`` lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged,
 truncated or made for something else is rebuilt, never loaded. Files appear by atomic rename, so processes may race.
 """
 
@@ -62,7 +62,14 @@ def environment_key() -> str:
 
 
 def key_of(text: str) -> str:
-    return hashlib.sha256((environment_key() + "\n" + text).encode()).hexdigest()
+    return hashlib.sha256((environment_key() + "\n" + code_of(text)).encode()).hexdigest()
+
+
+def code_of(text: str) -> str:
+    """The text without the comment at its head, which says for whom it was printed."""
+    lines = text.split("\n")
+    first = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "\n".join(lines[first:])
 
 
 class KernelCache:

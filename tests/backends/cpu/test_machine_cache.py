@@ -77,6 +77,9 @@ def test_a_damaged_entry_is_rebuilt(tmp_path: Path, damage: str) -> None:
 
 def test_keys_depend_on_text_and_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert key_of("a") == key_of("a") != key_of("b")
+    # for whom it was printed does not count; a comment inside does, as everything else
+    assert key_of("# from a.py:1\n# in fc\nx = 1") == key_of("# from b.py:2\nx = 1") == key_of("x = 1")
+    assert key_of("x = 1\n# from a.py:1") != key_of("x = 1") and key_of("# a") == key_of("# b") != key_of("a")
     before = module.environment_key.__wrapped__()
     monkeypatch.setenv("NUMBA_OPT", "1")
     assert module.environment_key.__wrapped__() != before
