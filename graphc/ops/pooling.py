@@ -20,7 +20,7 @@ from ..ir.dtypes import int32
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
 from .define import as_node, composite, constant, rand, show
-from .elementwise import eq, le, logical_and, logical_or, maximum, minimum, mul, ne, where
+from .elementwise import cast, eq, le, logical_and, logical_or, maximum, minimum, mul, ne, where
 from .elementwise import pow as power
 from .elementwise import sqrt as square_root
 from .generate import iota
@@ -32,7 +32,7 @@ from .views import broadcast_to, pad, reshape
 from .views import slice as slice_
 from .windows import per_axis, reduce_window
 
-__all__ = ["global_avg_pool", "global_max_pool"]
+__all__ = ["global_avg_pool", "global_max_pool", "prepare_images"]
 
 Pads = Sequence[tuple[int, int]]
 Prepare = Callable[[list[Node | None], dict[str, Any]], None]
@@ -46,7 +46,8 @@ def _images(x: Node, rank: int) -> None:
         raise DTypeError(f"images must be float, not {x.type}", hint="x.cast('float32')")
 
 
-def _prepare(rank: int) -> Prepare:
+def prepare_images(rank: int) -> Prepare:
+    """Checks images and brings the arguments of windows into one form; the stride is the kernel unless given."""
     def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         x = ins[0]
         assert x is not None
@@ -125,7 +126,7 @@ def _define_max(rank: int) -> None:
     a, b, c = _SHAPES[rank]
 
     @composite(
-        f"max_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="MaxPool", errors=_errors(rank),
+        f"max_pool{rank}d", prepare=prepare_images(rank), inputs=1, onnx="MaxPool", errors=_errors(rank),
         doc=f"""The maximum of each window of {_NAMES[rank]}, as torch's ``max_pool{rank}d``; ``stride`` is the kernel unless given.
 
         Padding counts as -inf. With ``return_indices`` also where each maximum stands, as an int32 index into the flattened spatial axes
@@ -143,7 +144,7 @@ def _define_max(rank: int) -> None:
         return _winners(x, _places(x.shape[x.ndim - rank :]), *window) if return_indices else _fold(x, "max", *window)
 
     @composite(
-        f"min_pool{rank}d", prepare=_prepare(rank), inputs=1, errors=_errors(rank),
+        f"min_pool{rank}d", prepare=prepare_images(rank), inputs=1, errors=_errors(rank),
         doc=f"The minimum of each window of {_NAMES[rank]}: ``-max_pool{rank}d(-x)``; arguments as there.",
         samples=lambda: [Sample((rand(*a), 2), smooth=False), Sample((rand(*b), 3, 2, 1), smooth=False), Sample((rand(*c), 2, 1, 1, 1, True), smooth=False)],
     )  # fmt: skip
@@ -166,21 +167,19 @@ def _average(
 
 def _counts(x: Node, windows: Sequence[Size], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], padded: bool) -> Node:
     """How many elements each window holds, with the padding or without (never what ceil_mode adds): a product over axes."""
-    counts: Node | None = None
+    counts = constant(1, int32)
     for axis, (size, k, s, p) in enumerate(zip(x.shape[x.ndim - len(kernel) :], kernel, stride, padding, strict=True)):
         first = iota(windows, axis, int32) * s - p
         end = minimum(first + k, as_node(size + p if padded else size).cast(int32))
-        part = end - (first if padded else maximum(first, 0))
-        counts = part if counts is None else counts * part
-    assert counts is not None
-    return counts.cast(x.dtype)
+        counts = mul(counts, end - (first if padded else maximum(first, 0)))
+    return cast(counts, x.dtype)
 
 
 def _define_means(rank: int) -> None:
     a, b, c = _SHAPES[rank]
 
     @composite(
-        f"avg_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="AveragePool", errors=_errors(rank), tolerance={"float32": 5e-6, "float64": 1e-12},
+        f"avg_pool{rank}d", prepare=prepare_images(rank), inputs=1, onnx="AveragePool", errors=_errors(rank), tolerance={"float32": 5e-6, "float64": 1e-12},
         doc=f"""The mean of each window of {_NAMES[rank]}, as torch's ``avg_pool{rank}d``; ``stride`` is the kernel unless given.
 
         The divisor is the number of elements of the window, padding included, or with ``count_include_pad=False`` of real ones;
@@ -199,7 +198,7 @@ def _define_means(rank: int) -> None:
         return _average(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
     @composite(
-        f"lp_pool{rank}d", prepare=_prepare(rank), inputs=1, onnx="LpPool", tolerance={"float32": 1e-5, "float64": 1e-11},
+        f"lp_pool{rank}d", prepare=prepare_images(rank), inputs=1, onnx="LpPool", tolerance={"float32": 1e-5, "float64": 1e-11},
         doc=f"""``(sum of x^p over each window)^(1/p)`` of {_NAMES[rank]} with p = ``norm_type``, as torch's ``lp_pool{rank}d``.
 
         p = 1 is the sum, p = 2 the Euclidean norm. There is no |.|, as in torch: odd p of negative sums give NaN. Where a window sums to 0 the

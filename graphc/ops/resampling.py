@@ -22,7 +22,7 @@ from .elementwise import where
 from .generate import iota
 from .indexing import take
 from .reductions import sum as reduce_sum
-from .views import broadcast_to, reshape, transpose
+from .views import at_least, broadcast_to, reshape, transpose
 from .views import pad as pad_
 
 __all__ = ["area_windows", "channel_shuffle", "interpolate", "pad_nd", "pixel_shuffle", "pixel_unshuffle", "resample"]
@@ -356,6 +356,8 @@ def pad_nd(x: Node, pad_width: Any, mode: str = "constant", constant_values: flo
             else:
                 x = take(x, constant(_edges(size, size + low + high, low, mode)[0][:, 0].astype(np.int32)), axis)
         else:
+            longest = max(low, high)
+            x = at_least(x, size, {"reflect": longest + 1, "edge": 1}.get(mode, longest), f"{mode} padding")
             x = take(x, _named_edges(size, low, high, mode), axis)
     return x
 

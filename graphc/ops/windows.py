@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError, TraceError
-from ..ir.dims import Size, evaluate, floordiv, prod
+from ..ir.dims import Expr, Size, evaluate, floordiv, prod
 from ..ir.dtypes import DType
 from ..ir.node import Node
 from ..ir.op import Sample, lookup
@@ -17,7 +17,7 @@ from ..ir.types import TensorType
 from ..loops.fold import Fold
 from .define import NUMERIC, as_node, primitive, rand, show
 from .elementwise import eq, logical_and, logical_not, logical_or, where
-from .views import pad
+from .views import at_least, pad
 from .views import slice as slice_
 
 __all__ = ["per_axis", "reduce_window", "window_size"]
@@ -64,6 +64,9 @@ def _call(
     rank = node.ndim
     pads = tuple((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in padding) if padding is not None else ((0, 0),) * rank
     one = (1,) * rank
+    for size, w, d, (low, high) in zip(node.shape, window, dilation or one, pads, strict=False):
+        if isinstance(size, Expr) and w > 1:
+            node = at_least(node, size + low + high, d * (w - 1) + 1, "the window")
     return Node.make(
         lookup("reduce_window"), (node,), combine=combine, window=tuple(window), strides=tuple(strides or one), padding=pads, dilation=tuple(dilation or one)
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.signal
 from jax import lax
 
 from tests.ops.lazy_torch import F, torch
@@ -101,7 +102,24 @@ def _pad(x, pad_width, mode="constant", constant_values=0.0):
     return np.pad(x, pad_width, mode, **({"constant_values": constant_values} if mode == "constant" else {}))
 
 
-JAX: dict[str, Callable[..., Any]] = {"pad_nd": _pad}
+def _conv_transpose(x, w, b=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    return getattr(F, f"conv_transpose{x.ndim - 2}d")(x, w, b, stride, padding, output_padding, groups, dilation)
+
+
+def _torch_conv(x, w, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
+    rank = x.ndim - 2
+    holes = _each(input_dilation, rank)
+    wide = torch.zeros(*x.shape[:2], *((n - 1) * h + 1 for n, h in zip(x.shape[2:], holes, strict=True)), dtype=x.dtype)
+    wide[(..., *(slice(None, None, h) for h in holes))] = x
+    if padding == "causal":
+        padding = (((w.shape[-1] - 1) * dilation, 0),)
+    if not isinstance(padding, (int, str)):
+        flat = [v for p in reversed(padding) for v in (_each(p, 2))]
+        wide, padding = F.pad(wide, flat), 0
+    return getattr(F, f"conv{rank}d")(wide, w, None, stride, padding, dilation, groups)
+
+
+JAX: dict[str, Callable[..., Any]] = {"pad_nd": _pad, "convolve": scipy.signal.convolve, "correlate": scipy.signal.correlate}
 for _rank in (1, 2, 3):
     JAX |= {
         f"max_pool{_rank}d": functools.partial(_max_pool, _rank),
@@ -109,10 +127,11 @@ for _rank in (1, 2, 3):
         f"avg_pool{_rank}d": functools.partial(_avg_pool, _rank),
     }
 TORCH: dict[str, Callable[..., Any]] = {
-    "interpolate": _interpolate, "resample": _resample, "resample_transposed": _resample_transposed, "pixel_shuffle": lambda x, r: F.pixel_shuffle(x, r),
-    "pixel_unshuffle": lambda x, r: F.pixel_unshuffle(x, r), "channel_shuffle": lambda x, g: F.channel_shuffle(x, g),
+    "conv": _torch_conv, "conv_transpose": _conv_transpose, "interpolate": _interpolate, "resample": _resample, "resample_transposed": _resample_transposed, "pixel_shuffle": lambda x, r: F.pixel_shuffle(x, r),
+    "fold": lambda x, *a, **k: F.fold(x, *a, **k), "unfold": lambda x, *a, **k: F.unfold(x, *a, **k), "pixel_unshuffle": lambda x, r: F.pixel_unshuffle(x, r), "channel_shuffle": lambda x, g: F.channel_shuffle(x, g),
 }  # fmt: skip
 for _rank in (1, 2, 3):
     for _name in ("max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool"):
         TORCH[f"{_name}{_rank}d"] = lambda x, *a, _f=f"{_name}{_rank}d", **k: getattr(F, _f)(x, *a, **k)
+    TORCH[f"max_unpool{_rank}d"] = lambda x, i, k, _f=f"max_unpool{_rank}d", **o: getattr(F, _f)(x, i, k, **o)
     TORCH[f"min_pool{_rank}d"] = _torch_min_pool(_rank)

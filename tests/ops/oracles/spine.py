@@ -55,6 +55,8 @@ def _reduce_window(x, combine, window, strides=None, padding=None, dilation=None
 
 def _conv(x, w, stride=1, padding=0, dilation=1, input_dilation=1, groups=1):
     n = x.ndim - 2
+    reach = [(k - 1) * d for k, d in zip(w.shape[2:], _tuple(dilation, n), strict=True)]
+    padding = {"causal": [(r, 0) for r in reach], "same": [(r // 2, r - r // 2) for r in reach]}.get(padding, padding) if isinstance(padding, str) else padding
     return lax.conv_general_dilated(
         jnp.asarray(x), jnp.asarray(w), _tuple(stride, n), _pads(padding, n), _tuple(input_dilation, n), _tuple(dilation, n),
         dimension_numbers=("NCHWD"[: n + 2], "OIHWD"[: n + 2], "NCHWD"[: n + 2]), feature_group_count=groups,
