@@ -13,7 +13,7 @@ __all__ = ["decompose"]
 
 
 def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) -> Graph:
-    """The graph without composites that ``claims`` does not keep. Decompositions may hold composites again."""
+    """The graph without composites that ``claims`` does not keep. Decompositions may hold composites again, in bodies of scans too."""
     prov = graph.provenance
     image: dict[Node, Node | tuple[Node, ...]] = {}
 
@@ -47,8 +47,9 @@ def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False)
                 prov.add(done(node), prov.of(node).locs, prov.of(node).scopes)
             else:
                 ins = tuple(done(i) for i in node.inputs)
+                attrs = {**node.attrs, "body": decompose(node.attrs["body"], claims)} if node.op.kind == "scan" else node.attrs
                 with prov.inherit(node):
-                    image[node] = node if ins == node.inputs else Node.make(node.op, ins, **node.attrs)
+                    image[node] = node if ins == node.inputs and attrs is node.attrs else Node.make(node.op, ins, **attrs)
             stack.pop()
 
     for node in graph.nodes:

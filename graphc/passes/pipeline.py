@@ -81,11 +81,15 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
         layouts.update(choice.slots)
         return choice.graph
 
+    def decomposed(g: Graph) -> Graph:
+        return decompose(g, settings.claims)
+
     passes: list[tuple[str, Callable[[Graph], Graph]]] = [
-        ("prune scans", prune_scans),
         ("simplify", simplify),
-        ("decompose", lambda g: decompose(g, settings.claims)),
+        ("decompose", decomposed),
         ("simplify primitives", simplify),
+        # only now: a layer's scan and the same scan in its gradient have become one node, of which each reads some results
+        ("prune scans", prune_scans),
         ("canonical contractions", canonical_contractions),
         ("layout", layout_pass),
         ("simplify views", simplify),
@@ -93,7 +97,7 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
     records = []
     for name, run in passes:
         start = time.perf_counter()
-        after = run(graph if run is prune_scans else into_bodies(graph, run))
+        after = run(graph if run in (decomposed, prune_scans) else into_bodies(graph, run))
         records.append(PassRecord(name, time.perf_counter() - start, graph, after))
         graph = after
     verify(graph)
