@@ -23,6 +23,7 @@ from .normalise import (
     LocalResponseNorm,
     RMSNorm,
 )
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .structure import Flatten, Identity, ModuleDict, ModuleList, Sequential
 from .transformer import (
     Transformer,
@@ -36,6 +37,9 @@ __all__ = [
     "ELU",
     "GELU",
     "AlphaDropout",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -56,6 +60,8 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "GRUCell",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -68,6 +74,7 @@ __all__ = [
     "MultiheadAttention",
     "Parameter",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "SiLU",
