@@ -199,7 +199,7 @@ class RNN(_Recurrent):
     ``batch_first`` x and outputs are (batch, time, ...). ``lengths`` (batch,) gives the results of torch's packed sequences:
     a padded step leaves the state as it is and gives 0, and the way back begins at each sequence's own end.
 
-    >>> list(RNN(3, 4).state_dict())
+    >>> [name for name, _ in RNN(3, 4).named_parameters()]
     ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
 

@@ -6,12 +6,13 @@ The contraction over the input stands outside of the scan, for all time steps at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..errors import DTypeError, ShapeError
+from ..errors import DTypeError, GraphcError, ShapeError
 from ..ir.dims import Size
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
@@ -25,6 +26,7 @@ from .views import broadcast_to, concat, expand_dims, reshape, squeeze, stack, s
 
 __all__ = ["gru", "gru_layer", "lstm", "lstm_layer", "rnn", "rnn_layer"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 State = tuple[Node, ...]
 Weights = Sequence[Node | None]
 
@@ -171,7 +173,7 @@ def lstm_layer(
     (4 hidden, projection).
     """
     a = linear(x, weight_ih, add_biases(bias_ih, bias_hh))
-    ys, h, c = _over_time(lambda a, s: lstm_step(a, *s, weight_hh, weight_hr), a, (h, c), lengths, reverse)
+    ys, h, c = _over_time(lambda a, s: lstm_step(a, s[0], s[1], weight_hh, weight_hr), a, (h, c), lengths, reverse)
     return ys, h, c
 
 
@@ -200,20 +202,21 @@ def gru_layer(
 
 # -- several layers ----------------------------------------------------------------------------------------------------------
 def _stacked(
-    run: Callable[[Node, State, Weights, Node | None, bool], State],
+    layer: Callable[..., Iterable[Node]],
     x: Node,
     weights: Sequence[Weights],
     given: Sequence[Node | None],
-    sizes: Sequence[Size],
     lengths: Node | None,
     bidirectional: bool,
     batch_first: bool,
     between: Callable[[Node], Node] | None,
-) -> State:
+    **options: Any,
+) -> list[Node]:
     """Layers above each other -> outputs, and the last states of all layers and directions stacked as (layers * directions, ...)."""
     single = x.ndim == 2
     if x.ndim not in (2, 3) or (single and lengths is not None):
-        raise ShapeError(f"x must be {'(batch, time, input)' if batch_first else '(time, batch, input)'}, or (time, input) without lengths, not {show(x.shape)}")
+        order = "(batch, time, input)" if batch_first else "(time, batch, input)"
+        raise ShapeError(f"x must be {order}, or (time, input) without lengths, not {show(x.shape)}")
     if single:
         x, given = expand_dims(x, 1), [s if s is None or s.ndim != 2 else expand_dims(s, 1) for s in given]
     elif batch_first:
@@ -221,42 +224,51 @@ def _stacked(
     directions = 2 if bidirectional else 1
     if not weights or len(weights) % directions:
         raise ShapeError(f"{len(weights)} sets of weights for {directions} directions")
-    batch, states = x.shape[1], []
-    for s, size in zip(given, sizes, strict=True):
-        want = (len(weights), batch, size)
+    weight_hh, weight_hr = weights[0][1], weights[0][4] if len(weights[0]) > 4 else None
+    assert weight_hh is not None
+    starts: list[Node] = []
+    for s, like in zip(given, (weight_hh, weight_hh if weight_hr is None else weight_hr), strict=False):
+        want = (len(weights), x.shape[1], like.shape[1])
         s = broadcast_to(constant(0.0, x.dtype), want) if s is None else s
         if s.shape != want:
             raise ShapeError(f"an initial state is {show(s.shape)}, not {show(want)} (layers * directions, batch, hidden)")
-        states.append(s)
+        starts.append(s)
     if lengths is not None:
         lengths = as_node(lengths)
         x = where(_valid(lengths, x.shape[0]), x, 0.0)  # padding may hold anything, NaN too
-    last: list[State] = []
+    last: list[list[Node]] = []
+    outputs: list[Node] = []
     for k, w in enumerate(weights):
-        if k % directions == 0:
-            x = between(x) if k and between is not None else x
-            outputs: list[Node] = []
-        y, *state = run(x, tuple(s[k] for s in states), w, lengths, k % directions == 1)
+        y, *state = layer(x, *(s[k] for s in starts), *w, lengths=lengths, reverse=k % directions == 1, **options)
         outputs.append(y)
-        last.append(tuple(state))
+        last.append(state)
         if len(outputs) == directions:
-            x = concat(outputs, -1)
-    finals = [stack(s) for s in zip(*last, strict=True)]
+            x, outputs = concat(outputs, -1), []
+            if between is not None and k + 1 < len(weights):
+                x = between(x)
+    results = [x, *(stack(s) for s in zip(*last, strict=True))]
     if single:
-        return tuple(squeeze(t, 1) for t in (x, *finals))
-    return (swapaxes(x, 0, 1) if batch_first else x, *finals)
+        return [squeeze(t, 1) for t in results]
+    return [swapaxes(x, 0, 1), *results[1:]] if batch_first else results
 
 
-def _named(call: Callable[[], Any], name: str) -> Any:
-    try:
-        return call()
-    except (ShapeError, DTypeError) as e:
-        if not e.message.startswith(name):
-            e.message = f"{name}: {e.message}"
-        raise
+def _naming(fn: F) -> F:
+    """Errors begin with the function's name, as those of records do."""
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        except GraphcError as e:
+            if not e.message.startswith(fn.__name__):
+                e.message = f"{fn.__name__}: {e.message}"
+            raise
+
+    return cast(F, call)
 
 
 @sugar
+@_naming
 def rnn(
     x: Node,
     weights: Sequence[Weights],
@@ -274,17 +286,12 @@ def rnn(
     ``lengths`` (batch,) as in :func:`rnn_layer`: the result is that of torch's packed sequences. ``between`` is applied to the
     outputs of every layer but the last: dropout.
     """
-    w_hh = weights[0][1]
-    assert w_hh is not None
-
-    def run(x: Node, s: State, w: Weights, lengths: Node | None, reverse: bool) -> State:
-        return tuple(rnn_layer(x, *s, *w, lengths, nonlinearity, reverse))  # type: ignore[arg-type, misc]
-
-    out = _named(lambda: _stacked(run, x, weights, (h,), w_hh.shape[1:], lengths, bidirectional, batch_first, between), "rnn")
-    return out[0], out[1]
+    y, last = _stacked(rnn_layer, x, weights, (h,), lengths, bidirectional, batch_first, between, nonlinearity=nonlinearity)
+    return y, last
 
 
 @sugar
+@_naming
 def gru(
     x: Node,
     weights: Sequence[Weights],
@@ -297,17 +304,13 @@ def gru(
     between: Callable[[Node], Node] | None = None,
 ) -> tuple[Node, Node]:
     """GRU layers, as :func:`rnn`; ``reset_after`` and ``z_keeps`` as in :func:`gru_cell`."""
-    w_hh = weights[0][1]
-    assert w_hh is not None
-
-    def run(x: Node, s: State, w: Weights, lengths: Node | None, reverse: bool) -> State:
-        return tuple(gru_layer(x, *s, *w, lengths, reset_after, z_keeps, reverse))  # type: ignore[arg-type, misc]
-
-    out = _named(lambda: _stacked(run, x, weights, (h,), w_hh.shape[1:], lengths, bidirectional, batch_first, between), "gru")
-    return out[0], out[1]
+    convention = {"reset_after": reset_after, "z_keeps": z_keeps}
+    y, last = _stacked(gru_layer, x, weights, (h,), lengths, bidirectional, batch_first, between, **convention)
+    return y, last
 
 
 @sugar
+@_naming
 def lstm(
     x: Node,
     weights: Sequence[Weights],
@@ -321,14 +324,5 @@ def lstm(
 
     The weights of a layer may have a fifth member, weight_hr: a projection, as in :func:`lstm_layer`.
     """
-    w_ih, w_hh = weights[0][:2]
-    assert w_ih is not None and w_hh is not None
-    hidden = w_ih.shape[0] // 4
-
-    def run(x: Node, s: State, w: Weights, lengths: Node | None, reverse: bool) -> State:
-        hr = w[4] if len(w) > 4 else None
-        return tuple(lstm_layer(x, *s, *w[:4], hr, lengths, reverse))  # type: ignore[arg-type, misc]
-
-    sizes = (w_hh.shape[1], hidden)
-    out = _named(lambda: _stacked(run, x, weights, state or (None, None), sizes, lengths, bidirectional, batch_first, between), "lstm")
-    return out[0], (out[1], out[2])
+    y, h, c = _stacked(lstm_layer, x, weights, state or (None, None), lengths, bidirectional, batch_first, between)
+    return y, (h, c)
