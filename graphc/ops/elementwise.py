@@ -22,7 +22,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
     return _verf(x).astype(x.dtype) if x.size else x
 
 
-def _quiet(fn: Callable[..., Any]) -> Callable[..., Any]:
+def quiet(fn: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         with np.errstate(all="ignore"):
             return fn(*args)
@@ -118,13 +118,13 @@ where = elementwise(
     ],
 )
 
-exp = elementwise("exp", 1, scalar=vecmath.exp, numpy=_quiet(np.exp), grad=lambda n, g: (g * n,), kinds=FLOATS, doc="e to the x.", samples=unary_samples(), cost=12)
+exp = elementwise("exp", 1, scalar=vecmath.exp, numpy=quiet(np.exp), grad=lambda n, g: (g * n,), kinds=FLOATS, doc="e to the x.", samples=unary_samples(), cost=12)
 log = elementwise(
-    "log", 1, scalar=vecmath.log, numpy=_quiet(np.log), grad=lambda n, g: (g / n.inputs[0],), kinds=FLOATS,
+    "log", 1, scalar=vecmath.log, numpy=quiet(np.log), grad=lambda n, g: (g / n.inputs[0],), kinds=FLOATS,
     doc="Natural logarithm; -inf at 0, NaN below.", samples=unary_samples(0.1, 5.0), cost=16,
 )  # fmt: skip
 sqrt = elementwise(
-    "sqrt", 1, scalar=lambda x: x.sqrt(), numpy=_quiet(np.sqrt), grad=lambda n, g: (g * 0.5 / n,), kinds=FLOATS, doc="Square root.",
+    "sqrt", 1, scalar=lambda x: x.sqrt(), numpy=quiet(np.sqrt), grad=lambda n, g: (g * 0.5 / n,), kinds=FLOATS, doc="Square root.",
     samples=unary_samples(0.1, 5.0), cost=4,
 )  # fmt: skip
 tanh = elementwise(
@@ -148,7 +148,7 @@ def _pow_grad(n: Node, g: Node) -> tuple[Node, Node]:
 
 
 pow = elementwise(
-    "pow", 2, scalar=vecmath.pow_, numpy=_quiet(np.power), grad=_pow_grad, kinds=FLOATS,
+    "pow", 2, scalar=vecmath.pow_, numpy=quiet(np.power), grad=_pow_grad, kinds=FLOATS,
     doc="``x ** y``, by e^(y log x); NaN for negative x with a fractional y.", cost=30,
     samples=binary_samples(0.3, 2.0, second=(-2.0, 2.0)), tolerance={"float32": 2e-5, "float64": 1e-11},
 )  # fmt: skip
