@@ -126,6 +126,21 @@ class Node:
     def __pow__(self, other: Any) -> Node:
         return _apply("pow", self, other)
 
+    def __rpow__(self, other: Any) -> Node:
+        return _apply("pow", other, self)
+
+    def __floordiv__(self, other: Any) -> Node:
+        return _apply("floor_divide", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Node:
+        return _apply("floor_divide", other, self)
+
+    def __mod__(self, other: Any) -> Node:
+        return _apply("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Node:
+        return _apply("mod", other, self)
+
     def __matmul__(self, other: Any) -> Node:
         return _apply("matmul", self, other)
 
@@ -134,6 +149,41 @@ class Node:
 
     def __neg__(self) -> Node:
         return _apply("neg", self)
+
+    def __abs__(self) -> Node:
+        return _apply("absolute", self)
+
+    def __round__(self, digits: int | None = None) -> Node:
+        if digits:
+            raise TraceError("round to decimal places of a tensor", hint=f"(x * 10**{digits}).round() / 10**{digits}")
+        return _apply("round", self)
+
+    def __and__(self, other: Any) -> Node:
+        return _apply("bitwise_and", self, other)
+
+    def __rand__(self, other: Any) -> Node:
+        return _apply("bitwise_and", other, self)
+
+    def __or__(self, other: Any) -> Node:
+        return _apply("bitwise_or", self, other)
+
+    def __ror__(self, other: Any) -> Node:
+        return _apply("bitwise_or", other, self)
+
+    def __xor__(self, other: Any) -> Node:
+        return _apply("bitwise_xor", self, other)
+
+    def __rxor__(self, other: Any) -> Node:
+        return _apply("bitwise_xor", other, self)
+
+    def __invert__(self) -> Node:
+        return _apply("bitwise_not", self)
+
+    def __lshift__(self, other: Any) -> Node:
+        return _apply("shift_left", self, other)
+
+    def __rshift__(self, other: Any) -> Node:
+        return _apply("shift_right", self, other)
 
     def __lt__(self, other: Any) -> Node:
         return _apply("lt", self, other)

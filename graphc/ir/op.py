@@ -81,6 +81,8 @@ class OpDef:
     errors: Callable[[], list[Sample]] | None = None
     oracle: Callable[..., Any] | None = None
     tolerance: Mapping[str, float] = field(default_factory=lambda: {"float32": 2e-6, "float64": 1e-12})
+    ulp: tuple[float, float] | None = None
+    """Vector math: the largest error in units of the last place, in float32 and float64 (docs/vector_math.md)."""
     flops: Callable[[Node], Any] | None = None
     onnx: str = ""
     method: bool = True

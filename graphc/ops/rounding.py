@@ -58,7 +58,7 @@ sign = elementwise(
     samples=lambda: [Sample((np.where(np.abs(x := rand(*s)) < 0.1, 0.5, x),), smooth=False) for s in ((), (0,), (5, 7), (130,))],
 )  # fmt: skip
 
-copysign = elementwise(
+copysign: Callable[..., Node] = elementwise(
     "copysign", 2, scalar=vecmath.copy_sign, numpy=np.copysign, kinds=FLOATS, doc="``|x|`` with the sign of ``y``.",
     grad=lambda n, g: (g * copysign(1.0, n.inputs[0]) * copysign(1.0, n.inputs[1]), _zeros(n.inputs[1])),
     samples=binary_samples(),
@@ -102,7 +102,7 @@ fmod = elementwise(
     grad=lambda n, g: (g, -(g * trunc(n.inputs[0] / n.inputs[1]))),
     doc="The remainder of the division rounded to zero, with the sign of ``x``: C's ``fmod``. Exact where ``|x / y| < 2**150`` (float32: always).",
 )  # fmt: skip
-floor_divide = elementwise(
+floor_divide: Callable[..., Node] = elementwise(
     "floor_divide", 2, scalar=_floor_divide, numpy=quiet(np.floor_divide), samples=lambda: [Sample(s.args, smooth=False) for s in _divisors()], cost=44,
     grad=lambda n, g: (_zeros(n.inputs[0]), _zeros(n.inputs[1])),
     doc="``x / y`` rounded down: Python's ``//``. For integers ``x // 0`` is 0. The gradient is 0.",
