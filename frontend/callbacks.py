@@ -12,7 +12,7 @@ from graphc.errors import ArgumentError
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["Callback", "EarlyStopping", "LambdaCallback", "ModelCheckpoint"]
+__all__ = ["Callback", "EarlyStopping", "LambdaCallback", "ModelCheckpoint", "ReduceLROnPlateau"]
 
 Logs = dict[str, float]
 
@@ -107,6 +107,44 @@ class ModelCheckpoint(Callback):
                 return
             self.best = value
         self.model.save(self.path.replace("{epoch}", str(epoch + 1)))
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiplies the learning rates (those of groups too) by ``factor`` after ``patience`` epochs without an improvement of ``monitor``
+    by more than ``min_delta``, down to ``min_lr``; for ``cooldown`` epochs after that nothing is counted. Names and rules are Keras'.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        if not 0.0 <= factor < 1.0:
+            raise ArgumentError(f"ReduceLROnPlateau: factor = {factor!r} does not reduce")
+        self.monitor, self.factor, self.patience = monitor, factor, patience
+        self.min_delta, self.cooldown, self.min_lr = min_delta, cooldown, min_lr
+        self.better = _better(monitor, mode)
+
+    def on_train_begin(self) -> None:
+        self.best, self.wait, self.pause = math.nan, 0, 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        value = _value(logs, self.monitor, "ReduceLROnPlateau")
+        if self.pause:
+            self.pause, self.wait = self.pause - 1, 0
+        if math.isnan(self.best) or self.better(value, self.best, self.min_delta):
+            self.best, self.wait = value, 0
+        elif not self.pause:
+            self.wait += 1
+            if self.wait >= self.patience:
+                rates = self.model.learning_rates
+                self.model.learning_rates = {k: min(v, max(v * self.factor, self.min_lr)) for k, v in rates.items()}
+                self.pause, self.wait = self.cooldown, 0
 
 
 class LambdaCallback(Callback):

@@ -117,8 +117,8 @@ class Optimizer:
         return {"name": type(self).__name__, **{k: v if isinstance(v, (int, float, str)) else repr(v) for k, v in told.items()}}
 
     def __repr__(self) -> str:
-        rest = {k: getattr(self, k) for k in self.settings() if k != "name"}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in rest.items())})"
+        own = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self) if f.init}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, (v, usual) in own.items() if k == 'lr' or v != usual)})"
 
     def regrouped(self, group: Group) -> Optimizer:
         """This optimiser with the settings of a group."""
