@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -226,7 +227,7 @@ class OneCycle(Schedule):
         rates.append(low / self.final_div_factor)
         made, start = None, 0.0
         t = _minimum(t, ends[-1])
-        for end, a, b in zip(ends, rates, rates[1:], strict=True):
+        for end, (a, b) in zip(ends, pairwise(rates), strict=True):
             piece = _between(a, b, (t - start) / (end - start), self.anneal_strategy == "cos")
             made = piece if made is None else _where(t > start, piece, made)
             start = end
