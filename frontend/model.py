@@ -17,12 +17,12 @@ from .data import batches
 from .function import Function
 from .locate import boundary
 from .losses import Loss, as_loss
-from .metrics import as_metrics
+from .metrics import Tally, as_metrics
 from .module import Module
 from .optim import Optimizer, as_optimizer
 from .random import get_seed
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
-from .training import Dataset, History, fit_model, float_logs, weighted
+from .training import Dataset, History, fit_model
 
 __all__ = ["Model"]
 
@@ -91,7 +91,7 @@ class Model:
         loss = self.loss.fn(out, y)
         if not _is_tensor(loss) or loss.shape != ():
             raise ShapeError(f"the loss {self.loss.name} gave {loss!r}, not a scalar", hint="reduce it: loss.mean()")
-        return {"loss": loss, **{m.name: m.fn(out, y) for m in self.metrics}}
+        return {"loss": loss, **{m.name: m.measure(out, y, self.loss.threshold) for m in self.metrics}}
 
     def _train(self, *args: Any) -> dict[str, Any]:
         trace = active_trace()
@@ -199,7 +199,9 @@ class Model:
         f = self._function("train_step")
         inputs = f.arguments.bind((*self._args(x), y))
         _rows(inputs, self.label)
-        return float_logs(f.run(inputs), f.traced.output)
+        tally = Tally(self.metrics, f.traced.output)
+        tally.add(f.run(inputs), 1)
+        return tally.batch()
 
     @boundary
     def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
@@ -208,9 +210,10 @@ class Model:
         data = Dataset(f.arguments, (*self._args(x), y))
         if not data.rows:
             raise ShapeError("evaluate: no samples")
-        return weighted(
-            (float_logs(f.run(b), f.traced.output), data.count(b)) for b in batches(data.arrays, batch_size)
-        )
+        tally = Tally(self.metrics, f.traced.output)
+        for b in batches(data.arrays, batch_size):
+            tally.add(f.run(b), data.count(b))
+        return tally.result()
 
     @boundary
     def predict(self, x: Any, batch_size: int | None = None) -> Any:

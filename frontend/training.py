@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from graphc.ir.types import TensorType
 
 from .arguments import Arguments
 from .data import batches
+from .metrics import Tally
 from .random import Random
 from .specs import Spec
 from .tree import tree_map
@@ -24,7 +25,7 @@ from .tree import tree_map
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["Dataset", "History", "fit_model", "float_logs", "weighted"]
+__all__ = ["Dataset", "History", "fit_model"]
 
 Logs = dict[str, float]
 
@@ -78,22 +79,6 @@ def _any_rows(spec: Spec) -> Spec:
     return Spec(TensorType((sym(name), *spec.shape[1:]), spec.dtype))
 
 
-def float_logs(outputs: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Logs:
-    """Scalars as floats."""
-    return {k: float(outputs[v]) for k, v in names.items()}
-
-
-def weighted(parts: Iterable[tuple[Logs, int]]) -> Logs:
-    """Means of batch means, weighted by the number of samples."""
-    total: Logs = {}
-    count = 0
-    for logs, n in parts:
-        count += n
-        for k, v in logs.items():
-            total[k] = total.get(k, 0.0) + v * n
-    return {k: v / count for k, v in total.items()}
-
-
 def fit_model(
     model: Model,
     x: Any,
@@ -130,7 +115,7 @@ def fit_model(
             order = None
             if shuffle:  # depends on the seed and the steps taken, so that a resumed training goes on alike
                 order = Random(int(seed[0]) | int(seed[1]) << 32, "fit.shuffle", model.steps).permutation(data.rows)
-            logs = weighted(_epoch(model, data, batch_size, order, callbacks, show, f"epoch {epoch + 1}/{epochs}"))
+            logs = _epoch(model, data, batch_size, order, callbacks, show, f"epoch {epoch + 1}/{epochs}")
             if validation_data is not None:
                 logs |= {
                     f"val_{k}": v
@@ -158,21 +143,22 @@ def _epoch(
     callbacks: Sequence[Any],
     show: _Silent,
     title: str,
-) -> Iterator[tuple[Logs, int]]:
+) -> Logs:
     function = model._function("train_step")
-    names = function.traced.output
+    tally = Tally(model.metrics, function.traced.output)
     for i, batch in enumerate(batches(data.arrays, batch_size, order)):
         try:
-            logs = float_logs(function.run(batch), names)
+            tally.add(function.run(batch), data.count(batch))
         except NonFiniteError as e:
             e.message = f"the loss is not finite at step {model.steps + 1} ({title}, batch {i + 1}); nothing of this step was written"
             raise
-        yield logs, data.count(batch)
-        show.step(title, logs)
-        for c in callbacks:
-            c.on_batch_end(i, logs)
+        show.step(title, tally)
         if callbacks:
+            logs = tally.batch()
+            for c in callbacks:
+                c.on_batch_end(i, logs)
             function = model._function("train_step")  # a callback may have frozen something
+    return tally.result()
 
 
 def _words(logs: Logs) -> str:
@@ -182,7 +168,7 @@ def _words(logs: Logs) -> str:
 class _Silent:
     """No output."""
 
-    def step(self, title: str, logs: Logs) -> None:
+    def step(self, title: str, tally: Tally) -> None:
         return None
 
     def epoch(self, line: str) -> None:
@@ -205,12 +191,12 @@ class _Bar(_Silent):
         self.next = 0.0
         self.done = 0
 
-    def step(self, title: str, logs: Logs) -> None:
+    def step(self, title: str, tally: Tally) -> None:
         self.done += 1
         now = time.perf_counter()
         if now >= self.next:  # drawing must not slow training down
             self.next = now + 0.1
-            self.progress.update(self.task, completed=self.done, description=f"{title}  {_words(logs)}")
+            self.progress.update(self.task, completed=self.done, description=f"{title}  {_words(tally.batch())}")
 
     def epoch(self, line: str) -> None:
         self.progress.console.print(line, highlight=False)

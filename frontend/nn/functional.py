@@ -1,14 +1,36 @@
-"""Every operator as a function, under torch's usual name: ``nn.functional.relu(x)`` is ``graphc.ops.relu(x)``."""
+"""Every operator as a function, under torch's usual name: ``nn.functional.relu(x)`` is ``graphc.ops.relu(x)``.
+
+Where an operator says ``axis`` and ``keepdims``, torch's ``dim`` and ``keepdim`` are understood too.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from graphc import ops
 
+_RENAMED = {"dim": "axis", "keepdim": "keepdims"}
+
+
+def _as_torch(fn: Callable[..., Any]) -> Callable[..., Any]:
+    parameters = inspect.signature(fn).parameters
+    renamed = {old: new for old, new in _RENAMED.items() if new in parameters and old not in parameters}
+    if not renamed:
+        return fn
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **{renamed.get(k, k): v for k, v in kwargs.items()})
+
+    return call
+
 
 def __getattr__(name: str) -> Any:
-    return getattr(ops, name)
+    value = getattr(ops, name)
+    return _as_torch(value) if callable(value) else value
 
 
 def __dir__() -> list[str]:

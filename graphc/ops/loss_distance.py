@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ir.node import Node
 from ..ir.op import Sample
-from .define import composite, normal_axis, rand, show
+from .define import broadcast_shapes, composite, normal_axis, rand, settle, show
 from .elementwise import absolute, eq, log, lt, maximum, minimum, sqrt, where
 from .generate import iota
 from .loss_classification import cross_entropy
 from .loss_terms import check_pair, check_reduction, number_in, reduce_terms, same_shapes, signs, softplus
 from .reductions import max as reduce_max
 from .reductions import sum as reduce_sum
+from .views import broadcast_to
 
 __all__ = [
     "contrastive_loss",
@@ -39,9 +40,18 @@ def _root(squares: Node) -> Node:
     return where(there, sqrt(where(there, squares, 1.0)), squares)
 
 
+def _broadcast(ins: list[Node | None]) -> None:
+    """Operands of one shape and the first one's dtype, by NumPy's rule."""
+    nodes = settle([i for i in ins if i is not None])
+    if not nodes[0].dtype.is_float:
+        raise DTypeError(f"vectors must be float, not {nodes[0].type}", hint="x.cast('float32')")
+    shape = broadcast_shapes([n.shape for n in nodes])
+    ins[:] = [broadcast_to(n.cast(nodes[0].dtype), shape) for n in nodes]
+
+
 # -- similarity ------------------------------------------------------------------------------------------------------------
 def _cosine_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
-    same_shapes("vectors", "others")(ins, attrs)
+    _broadcast(ins)
     assert ins[0] is not None
     attrs["axis"] = normal_axis(attrs["axis"], ins[0].ndim)
 
@@ -51,12 +61,13 @@ def _cosine_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     prepare=_cosine_prepare,
     samples=lambda: [
         Sample((rand(*s), rand(*s, seed=1)), {"axis": a}) for s, a in (((5, 7), 1), ((5, 7), 0), ((2, 3, 19), -1), ((33,), 0), ((0, 3), 1))
-    ] + [Sample((np.zeros((3, 4)), rand(3, 4)), grad=(1,))],
-    errors=lambda: [Sample((rand(5, 1), rand(5, 7)), error="differ"), Sample((rand(5), rand(5)), error="axis 1")],
+    ] + [Sample((np.zeros((3, 4)), rand(3, 4)), grad=(1,)), Sample((rand(5, 1, 7), rand(3, 7)), {"axis": -1})],
+    errors=lambda: [Sample((rand(5, 6), rand(5, 7)), error="broadcast"), Sample((rand(5), rand(5)), error="axis 1")],
     tolerance=LOOSE,
 )  # fmt: skip
 def cosine_similarity(x1: Node, x2: Node, axis: int = 1, eps: float = 1e-8) -> Node:
     """``x1 . x2 / (max(|x1|, eps) max(|x2|, eps))`` along ``axis``, torch's ``cosine_similarity``: 1 where they point the same way.
+    The two broadcast.
 
     It grows with similarity: as a loss take ``1 - cosine_similarity``. A vector of zeros gives 0, and a finite gradient.
     """
@@ -65,7 +76,9 @@ def cosine_similarity(x1: Node, x2: Node, axis: int = 1, eps: float = 1e-8) -> N
 
 
 def _distance_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
-    same_shapes(*("vectors", "others", "negatives")[: len(ins)])(ins, attrs)
+    if "reduction" in attrs:
+        check_reduction(attrs)
+    _broadcast(ins)
     assert ins[0] is not None
     if ins[0].ndim < 1:
         raise ShapeError("a scalar has no features")
@@ -81,11 +94,14 @@ _norms: list[tuple[tuple[int, ...], float]] = [((5, 7), 2.0), ((5, 7), 1.0), ((2
     samples=lambda: [
         Sample((rand(*s), rand(*s, seed=1)), {"p": p, "keepdims": k}, smooth=p == 2) for k, (s, p) in zip((False, True) * 4, _norms, strict=False)
     ],
-    errors=lambda: [Sample((rand(5, 1), rand(5)), error="differ"), Sample((rand(5), rand(5)), {"p": -1.0}, error="p=")],
+    errors=lambda: [Sample((rand(5, 4), rand(5)), error="broadcast"), Sample((rand(5), rand(5)), {"p": -1.0}, error="p=")],
     tolerance={"float32": 2e-5, "float64": 1e-11},
 )  # fmt: skip
 def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-6, keepdims: bool = False) -> Node:
-    """``(sum |x1 - x2 + eps|^p)^(1/p)`` over the last axis, torch's ``pairwise_distance``; ``p=inf`` is the largest difference."""
+    """``(sum |x1 - x2 + eps|^p)^(1/p)`` over the last axis, torch's ``pairwise_distance``; ``p=inf`` is the largest difference.
+
+    The two broadcast.
+    """
     d = x1 - x2 + eps
     if p == 2:
         return _root(reduce_sum(d * d, -1, keepdims))
@@ -166,7 +182,7 @@ def contrastive_loss(x1: Node, x2: Node, target: Node, margin: float = 1.0, redu
         Sample((rand(*s), rand(*s, seed=1), rand(*s, seed=2)), {"reduction": r, "p": p, "swap": w, "margin": m}, smooth=False)
         for (s, r), p, w, m in zip([*_vectors, ((6,), "mean")], (2.0, 2.0, 2.0, 1.0, 2.0, 3.0), (False, True) * 3, (1.0, 2.0) * 3, strict=True)
     ],
-    errors=lambda: [Sample((rand(5, 7), rand(5, 7), rand(4, 7)), error="differ")],
+    errors=lambda: [Sample((rand(5, 7), rand(5, 7), rand(4, 7)), error="broadcast")],
     tolerance={"float32": 2e-5, "float64": 1e-11},
 )  # fmt: skip
 def triplet_margin_loss(

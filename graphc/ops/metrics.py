@@ -15,7 +15,7 @@ from ..ir.dtypes import float32, int32, int64
 from ..ir.node import Node
 from ..ir.op import Sample
 from .define import composite, constant, rand, show
-from .elementwise import eq, le, logical_and, logical_or, lt, maximum, minimum, ne, sqrt, where
+from .elementwise import eq, le, logical_and, logical_or, lt, maximum, minimum, sqrt, where
 from .generate import iota
 from .indexing import argmax
 from .loss_terms import class_axis, class_targets, labels
@@ -97,12 +97,12 @@ def _equal_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     method=False,
 )  # fmt: skip
 def binary_accuracy(predictions: Node, targets: Node, threshold: float = 0.5) -> Node:
-    """The share of elements on the right side of the threshold: ``mean((prediction > threshold) == target)``, targets 0 and 1.
+    """The share of elements on the right side of the threshold: ``mean((prediction > threshold) == target)``, targets 0 (or -1) and 1.
 
     For logits the threshold is 0.
     """
     yes = lt(constant(threshold, predictions.dtype), predictions)
-    truth = targets if targets.dtype.kind == "b" else ne(targets, 0)
+    truth = targets if targets.dtype.kind == "b" else lt(0, targets)
     return mean(eq(yes, truth).cast(float32))
 
 
@@ -330,7 +330,7 @@ def _scores_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     _equal_prepare(ins[:2], attrs)
     x, y = ins[:2]
     assert x is not None and y is not None
-    ins[:2] = [reshape(x, -1), reshape(y if y.dtype.kind == "b" else ne(y, 0), -1)]
+    ins[:2] = [reshape(x, -1), reshape(y if y.dtype.kind == "b" else lt(0, y), -1)]
 
 
 def _ranked() -> list[Sample]:
