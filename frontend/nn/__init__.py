@@ -8,6 +8,7 @@ from . import functional
 from .activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .attention import MultiheadAttention
 from .conv import AvgPool2d, Conv2d, MaxPool2d
+from .ctc import CTCLoss
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath
 from .embedding import Bilinear, Embedding, EmbeddingBag
 from .linear import Linear
@@ -57,6 +58,11 @@ from .transformer import (
 )
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AlphaDropout",
     "AvgPool2d",
     "BCELoss",
@@ -66,6 +72,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "Buffer",
+    "CTCLoss",
     "Conv2d",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
@@ -75,12 +82,9 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
-    "ELU",
     "Embedding",
     "EmbeddingBag",
     "Flatten",
-    "GELU",
-    "GRU",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -92,7 +96,6 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
-    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
@@ -114,7 +117,6 @@ __all__ = [
     "Parameter",
     "PoissonNLLLoss",
     "RMSNorm",
-    "RNN",
     "RNNCell",
     "ReLU",
     "Sequential",

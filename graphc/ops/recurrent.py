@@ -24,7 +24,7 @@ from .layers import linear
 from .recurrence import scan
 from .views import broadcast_to, concat, expand_dims, reshape, squeeze, stack, swapaxes
 
-__all__ = ["gru", "gru_layer", "lstm", "lstm_layer", "rnn", "rnn_layer"]
+__all__ = ["gru", "gru_layer", "lstm", "lstm_layer", "rnn", "rnn_layer", "within"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 State = tuple[Node, ...]
@@ -32,8 +32,8 @@ Weights = Sequence[Node | None]
 
 
 # -- one layer, one direction ------------------------------------------------------------------------------------------------
-def _valid(lengths: Node, time: Size) -> Node:
-    """(time, batch, 1): whether a step lies within its sequence."""
+def within(lengths: Node, time: Size) -> Node:
+    """(time, batch, 1): whether a step lies within its sequence, for lengths (batch,)."""
     return lt(iota((time, *lengths.shape, 1), 0, lengths.dtype), reshape(lengths, (1, *lengths.shape, 1)))
 
 
@@ -56,7 +56,7 @@ def _over_time(step: Callable[[Node, State], State], a: Node, state: State, leng
             new = step(a, state)
             return tuple(where(valid, n, o) for n, o in zip(new, state, strict=True)), where(valid, new[0], 0.0)
 
-        last, ys = scan(masked, state, (a, _valid(lengths, a.shape[0])), reverse=reverse)
+        last, ys = scan(masked, state, (a, within(lengths, a.shape[0])), reverse=reverse)
     return (ys, *last)
 
 
@@ -235,7 +235,7 @@ def _stacked(
         starts.append(s)
     if lengths is not None:
         lengths = as_node(lengths)
-        x = where(_valid(lengths, x.shape[0]), x, 0.0)  # padding may hold anything, NaN too
+        x = where(within(lengths, x.shape[0]), x, 0.0)  # padding may hold anything, NaN too
     last: list[list[Node]] = []
     outputs: list[Node] = []
     for k, w in enumerate(weights):

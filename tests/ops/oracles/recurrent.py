@@ -1,4 +1,4 @@
-"""Recurrent cells and layers: PyTorch's own; ONNX's reference where PyTorch lacks the convention."""
+"""Recurrent cells and layers, CTC: PyTorch's own; ONNX's reference where PyTorch lacks the convention."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.ops.lazy_torch import torch
+from tests.ops.lazy_torch import F, torch
 
 
 def onnx_gru(x, h, w_ih, w_hh, b_ih=None, b_hh=None, reset_after=False):
@@ -97,4 +97,5 @@ def _gru(x, h, w_ih, w_hh, b_ih=None, b_hh=None, lengths=None, reset_after=True,
 
 TORCH: dict[str, Callable[..., Any]] = {
     "rnn_cell": _rnn_cell, "lstm_cell": _lstm_cell, "gru_cell": _gru_cell, "rnn_layer": _rnn, "lstm_layer": _lstm, "gru_layer": _gru,
+    "ctc_loss": lambda *a, **k: F.ctc_loss(*a, **k),
 }  # fmt: skip
