@@ -96,7 +96,7 @@ def program(name: str, dtype: str) -> Callable[..., np.ndarray]:
     return lambda *xs: executable({f"x{i}": x for i, x in enumerate(xs)})["out"]
 
 
-SPECIAL = [0.0, 1.0, 0.5, 2.0, np.inf, np.nan, 1e-45, 1.1754944e-38, 3.4028234e38, 1e-30, 1e30, 0.99999994, 1.0000001, np.pi, np.e, np.pi / 2, 16367173e32]
+SPECIAL = [0.0, 1.0, 0.5, 2.0, np.inf, np.nan, 1e-45, 1.1754944e-38, 3.4028234e38, 1e-30, 1e30, 0.99999994, 1.0000001, np.pi, np.e, np.pi / 2, 1.6367173e38]
 
 
 def every_float(step: int) -> Iterator[tuple[np.ndarray]]:

@@ -22,7 +22,7 @@ from .reductions import min as reduce_min
 from .views import broadcast_to, expand_dims, reshape, transpose
 
 __all__ = [
-    "argmax", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "gather", "in_range", "index_select", "masked_fill", "need_int",
+    "argmax", "argmin", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "gather", "in_range", "index_select", "masked_fill", "need_int",
     "one_hot", "sample_indices", "take", "take_along_axis",
 ]  # fmt: skip
 
@@ -334,23 +334,31 @@ def _argmax_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     attrs["axis"] = normal_axis(attrs["axis"], x.ndim)
 
 
-@composite(
-    "argmax",
-    prepare=_argmax_prepare,
-    grad=lambda n, g: (None,),
-    samples=lambda: [
-        Sample((rand(*shape),), {"axis": a}) for shape, a in (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1))
-    ],
-)
-def argmax(x: Node, axis: int = -1) -> Node:
-    """The index (int32) of the largest element along ``axis``, the first one of equals; of the first NaN if there is one."""
-    axis = normal_axis(axis, x.ndim)
-    top = reduce_max(x, axis, keepdims=True)
-    hit = eq(x, top)
+def _first_at(x: Node, extreme: Node, axis: int) -> Node:
+    """The first index along ``axis`` at which ``x`` is its extreme or NaN."""
+    hit = eq(x, extreme)
     if x.dtype.is_float:
         hit = logical_or(hit, ne(x, x))
     size = as_node(x.shape[axis], int32).cast(int32)
     return reduce_min(where(hit, iota(x.shape, axis), size), axis)
+
+
+def _argmax_samples() -> list[Sample]:
+    return [Sample((rand(*shape),), {"axis": a}) for shape, a in (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1))]
+
+
+@composite("argmax", prepare=_argmax_prepare, grad=lambda n, g: (None,), samples=_argmax_samples)
+def argmax(x: Node, axis: int = -1) -> Node:
+    """The index (int32) of the largest element along ``axis``, the first one of equals; of the first NaN if there is one."""
+    axis = normal_axis(axis, x.ndim)
+    return _first_at(x, reduce_max(x, axis, keepdims=True), axis)
+
+
+@composite("argmin", prepare=_argmax_prepare, grad=lambda n, g: (None,), samples=_argmax_samples)
+def argmin(x: Node, axis: int = -1) -> Node:
+    """The index (int32) of the smallest element along ``axis``, the first one of equals; of the first NaN if there is one."""
+    axis = normal_axis(axis, x.ndim)
+    return _first_at(x, reduce_min(x, axis, keepdims=True), axis)
 
 
 @sugar

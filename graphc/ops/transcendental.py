@@ -237,7 +237,11 @@ def logaddexp(x: Node, y: Node) -> Node:
 
 def _logaddexp_grad(n: Node, g: Node) -> tuple[Node, Node]:
     x, y = n.inputs
-    return reduce_like(x, g * exp(x - n)), reduce_like(y, g * exp(y - n))
+    return reduce_like(x, g * _share(x, n)), reduce_like(y, g * _share(y, n))
+
+
+def _share(x: Node, total: Node) -> Node:
+    return exp(where(eq(x, total), 0.0, x - total))  # inf - inf would be NaN
 
 
 def reduce_like(x: Node, g: Node) -> Node:

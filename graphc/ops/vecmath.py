@@ -336,7 +336,8 @@ def asinh(x: Scalar) -> Scalar:
 def acosh(x: Scalar) -> Scalar:
     """log(1 + (t + sqrt(2 t + t**2))) with t = x - 1; log x + log 2 for large x; NaN below 1."""
     t = x - 1.0
-    return (x > 2.0**28).select(log(x) + math.log(2.0), log1p(t + (t * t + (t + t)).sqrt()))
+    r = (x > 2.0**28).select(log(x) + math.log(2.0), log1p(t + (t * t + (t + t)).sqrt()))
+    return (x >= 1.0).select(r, const(math.nan, float64))
 
 
 @wide
