@@ -308,6 +308,17 @@ def test_linear(bias):
     check(*pair("Linear", 3, 4, bias=bias), data(5, 3), named=True)
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, np.inf])
+def test_pairwise_distance(p):
+    for keep in (False, True):
+        check(nn.PairwiseDistance(p, keepdim=keep), torch.nn.PairwiseDistance(p, keepdim=keep), data(5, 3), data(1, 3))
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+def test_cosine_similarity(dim):
+    check(nn.CosineSimilarity(dim), torch.nn.CosineSimilarity(dim), data(5, 3, 2), data(3, 1))
+
+
 # -- containers --------------------------------------------------------------------------------------------------------------
 def test_sequential_is_torchs():
     def make(m):
