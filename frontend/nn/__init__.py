@@ -47,6 +47,7 @@ from .normalise import (
     LocalResponseNorm,
     RMSNorm,
 )
+from .positional import LearnedPositionalEncoding, RotaryEmbedding, SinusoidalPositionalEncoding
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .structure import Flatten, Identity, ModuleDict, ModuleList, Sequential
 from .transformer import (
@@ -99,6 +100,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
+    "LearnedPositionalEncoding",
     "Linear",
     "LocalResponseNorm",
     "LogSoftmax",
@@ -119,9 +121,11 @@ __all__ = [
     "RMSNorm",
     "RNNCell",
     "ReLU",
+    "RotaryEmbedding",
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositionalEncoding",
     "SmoothL1Loss",
     "SoftMarginLoss",
     "Softmax",

@@ -9,13 +9,13 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError, TraceError
 from ..ir.dims import Size
-from ..ir.dtypes import DType, as_dtype, bool_, float32
+from ..ir.dtypes import bool_
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
 from .activations import softmax
 from .contract import matmul
 from .define import as_node, composite, normal_axis, rand, show
-from .elementwise import absolute, exp, le, lt, maximum, where
+from .elementwise import exp, le, lt, maximum, where
 from .generate import iota
 from .layers import dropout
 from .reductions import max as reduce_max
@@ -23,7 +23,6 @@ from .reductions import sum as reduce_sum
 from .views import reshape, swapaxes
 
 __all__ = [
-    "alibi",
     "attention_weights",
     "causal_mask",
     "masked_softmax",
@@ -288,7 +287,7 @@ def multi_head_attention(
     return merge_heads(scaled_dot_product_attention(q, k, v, attn_mask, seed, step, dropout_p, is_causal, scale, grouped, stream))
 
 
-# -- masks and biases --------------------------------------------------------------------------------------------------------
+# -- masks -----------------------------------------------------------------------------------------------------------------
 @sugar
 def causal_mask(length: Size, size: Size | None = None) -> Node:
     """A bool (length, size) that lets position i see positions up to i: True = take part. ``size`` is ``length`` unless given."""
@@ -303,24 +302,3 @@ def padding_mask(lengths: Node, size: Size) -> Node:
     if not lengths.dtype.is_int:
         raise DTypeError(f"padding_mask: lengths must be integers, not {lengths.type}", hint="lengths.cast('int32')")
     return le(reshape(lengths, (*lengths.shape, 1)), iota((size,), 0, lengths.dtype))
-
-
-def _slopes(heads: int) -> list[float]:
-    """2^(-8/h), 2^(-16/h), ...; between two powers of two, those of the smaller and every second one of the larger."""
-    whole = 2 ** (heads.bit_length() - 1)
-    own = [2.0 ** (-8.0 * (i + 1) / whole) for i in range(whole)]
-    return own if whole == heads else own + _slopes(2 * whole)[::2][: heads - whole]
-
-
-@sugar
-def alibi(heads: int, length: Size, size: Size | None = None, dtype: DType | str = float32) -> Node:
-    """Attention with linear biases (Press et al. 2022): a float mask (heads, length, size) of ``-slope |i - j|``.
-
-    The slopes are 2^(-8/h) to 2^-8 for h heads, a power of two; for others as in the authors' code.
-    """
-    if heads < 1:
-        raise ShapeError(f"alibi: {heads} heads")
-    kind, shape = as_dtype(dtype), (length, length if size is None else size)
-    distance = absolute(iota(shape, 0) - iota(shape, 1)).cast(kind)
-    out: Node = distance * as_node(-np.array(_slopes(heads), kind.numpy).reshape(heads, 1, 1))
-    return out

@@ -43,9 +43,18 @@ def _heads(query, key, value, attn_mask=None, num_heads=1, kv_heads=None, is_cau
     return out.reshape(*query.shape[:-1], num_heads * (value.shape[-1] // groups))
 
 
+def _rotary(x, positions=None, base=10000.0, interleaved=False):
+    positions = np.arange(x.shape[-2]) if positions is None else positions
+    angles = np.broadcast_to(positions, x.shape[:-1])[..., None] / base ** (np.arange(0, x.shape[-1], 2) / x.shape[-1])
+    rows = x.reshape(-1, 1, 1, x.shape[-1]).swapaxes(1, 2)  # (batch, heads, length, features) with a cache a row
+    tables = (f(angles).reshape(-1, 1, x.shape[-1] // 2) for f in (np.cos, np.sin))
+    return _run("RotaryEmbedding", [rows, *tables], interleaved=int(interleaved)).reshape(x.shape) if x.size else x
+
+
 JAX: dict[str, Callable[..., Any]] = {
     "attention_weights": _weights,
     "multi_head_attention": _heads,
+    "rotary_embedding": _rotary,
     "scaled_dot_product_attention": _attention,
 }
 
