@@ -10,6 +10,7 @@ from typing import Any
 from graphc import ops
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
+from graphc.ops.define import broadcast_shapes
 
 from ..losses import labels_spec, same_spec
 from ..module import Module
@@ -264,27 +265,32 @@ class TripletMarginLoss(_Loss):
         return ops.triplet_margin_loss(anchor, positive, negative, reduction=self.reduction, **self.settings)
 
 
+def _together(x1: Node, x2: Node) -> tuple[Node, Node]:
+    shape = broadcast_shapes([x1.shape, x2.shape])
+    return ops.broadcast_to(x1, shape), ops.broadcast_to(x2, shape)
+
+
 class CosineSimilarity(Module):
-    """The cosine of the angle between vectors along ``dim``."""
+    """The cosine of the angle between vectors along ``dim``; operands broadcast."""
 
     def __init__(self, dim: int = 1, eps: float = 1e-8):
         self.dim, self.eps = dim, eps
 
     def forward(self, x1: Node, x2: Node) -> Node:
-        return ops.cosine_similarity(x1, x2, axis=self.dim, eps=self.eps)
+        return ops.cosine_similarity(*_together(x1, x2), axis=self.dim, eps=self.eps)
 
     def describe(self) -> dict[str, Any]:
         return {"dim": self.dim, "eps": self.eps}
 
 
 class PairwiseDistance(Module):
-    """The ``p``-norm of ``x1 - x2 + eps`` over the last axis."""
+    """The ``p``-norm of ``x1 - x2 + eps`` over the last axis; operands broadcast."""
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False):
         self.p, self.eps, self.keepdim = p, eps, keepdim
 
     def forward(self, x1: Node, x2: Node) -> Node:
-        return ops.pairwise_distance(x1, x2, p=self.p, eps=self.eps, keepdims=self.keepdim)
+        return ops.pairwise_distance(*_together(x1, x2), p=self.p, eps=self.eps, keepdims=self.keepdim)
 
     def describe(self) -> dict[str, Any]:
         return {"p": self.p, "eps": self.eps, "keepdim": self.keepdim}
