@@ -245,6 +245,8 @@ class Model:
     @property
     def learning_rate(self) -> float:
         """The optimiser's learning rate, which a schedule starts from; assigning it needs no new compile."""
+        if self.optimizer is None:
+            raise ArgumentError("no optimizer has a learning rate", hint="gc.compile(..., optimizer=optim.Adam(1e-3))")
         return self.learning_rates["lr"]
 
     @learning_rate.setter

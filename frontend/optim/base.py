@@ -224,8 +224,8 @@ class Optimizer:
                 trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))
             if self.ema is not None:
                 mean = trace.read(f"{prefix}.ema.{p.name}")
-                decay = ops.where(ops.eq(step, 1), 0.0, ops.const(self.ema, p.dtype))
-                trace.write(f"{prefix}.ema.{p.name}", chosen(mean * decay + new * (1.0 - decay), mean))
+                moved = ops.where(ops.eq(step, 1), new, mean * self.ema + new * (1.0 - self.ema))
+                trace.write(f"{prefix}.ema.{p.name}", chosen(moved, mean))
 
     def _count(self, trace: Trace, prefix: str) -> tuple[Node, Node | None]:
         """Counts this call, once a trace: (number of the update that it belongs to, whether it makes it: None for always)."""
