@@ -211,6 +211,8 @@ def floordiv(num: Size, den: Size, ranges: Mapping[str, Size] | None = None) -> 
         whole.append(((), const // den))
         remainder = remainder - (const // den) * den
     head = from_terms(whole)
+    if remainder == 0:
+        return head
     if isinstance(remainder, int) and isinstance(den, int):
         return head + remainder // den
     bounds = ranges or {}

@@ -125,3 +125,9 @@ def test_an_unknown_size_is_no_condition():
     with pytest.raises(ShapeError, match="needs a value for N"):
         evaluate(n * 2, {})
     assert prod([]) == 1 and prod([n, 2]) is n * 2
+
+
+def test_a_named_size_divides_its_multiples():
+    n, m = sym("N"), sym("M")
+    assert floordiv(n * 12, n) == 12
+    assert floordiv(n * m * 2 + n, n) == m * 2 + 1
