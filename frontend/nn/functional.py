@@ -1,6 +1,7 @@
 """Every operator as a function, under torch's usual name: ``nn.functional.relu(x)`` is ``graphc.ops.relu(x)``.
 
 Where an operator says ``axis`` and ``keepdims``, torch's ``dim`` and ``keepdim`` are understood too.
+``pad`` alone differs: here its arguments are torch's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc import ops
+
+from .padding import pad as pad
 
 _RENAMED = {"dim": "axis", "keepdim": "keepdims"}
 

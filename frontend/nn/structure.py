@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from graphc import ops
@@ -12,7 +12,7 @@ from graphc.ir.node import Node
 from ..module import Module
 from ..parameter import Parameter
 
-__all__ = ["Flatten", "Identity", "ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["Flatten", "Identity", "ModuleDict", "ModuleList", "Sequential", "Unflatten"]
 
 
 def _check(owner: Module, name: str, value: Any) -> Any:
@@ -200,3 +200,13 @@ class Flatten(Module):
 
     def forward(self, x: Node) -> Node:
         return ops.flatten(x, self.start_dim, self.end_dim)
+
+
+class Unflatten(Module):
+    """Axis ``dim`` as several axes: ``Unflatten(1, (3, 4))`` makes (N, 3, 4) of (N, 12). As torch's."""
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]):
+        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+
+    def forward(self, x: Node) -> Node:
+        return ops.unflatten(x, self.dim, self.unflattened_size)  # type: ignore[no-any-return]

@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..ir.dims import Expr, Size, evaluate, floordiv, prod
+from ..ir.dims import Size, evaluate, floordiv, prod
 from ..ir.dtypes import promote
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from ..loops.fold import Fold
 from .define import as_node, composite, primitive, rand, show
-from .views import at_least, expand_dims, flip, reshape, squeeze, transpose
-from .windows import per_axis, window_size
+from .views import expand_dims, flip, reshape, squeeze, transpose
+from .windows import fits, per_axis, window_size
 
-__all__ = ["conv", "conv_transpose", "convolve", "correlate"]
+__all__ = ["conv", "conv_transpose", "convolve", "correlate", "padding_of"]
 
 Pads = tuple[tuple[Size, Size], ...]
 
 
-def _pads(padding: Any, kernel: Sequence[Size], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
-    """(low, high) of each spatial axis."""
+def padding_of(padding: Any, kernel: Sequence[Size], stride: Sequence[int], dilation: Sequence[int]) -> Pads:
+    """(low, high) of each spatial axis: what the argument ``padding`` of :func:`conv` means."""
     rank = len(kernel)
     if isinstance(padding, str):
         return _named_pads(padding, [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)], stride)
@@ -65,12 +65,12 @@ def _call(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any 
     if rank < 1 or w.ndim != a.ndim:
         raise ShapeError(f"x (N, C, *spatial) and weight (O, C/groups, *kernel) expected, not {show(a.shape)} and {show(w.shape)}")
     steps, holes = per_axis(stride, rank, "stride"), per_axis(dilation, rank, "dilation")
-    pads = _pads(padding, w.shape[2:], steps, holes)
+    pads = padding_of(padding, w.shape[2:], steps, holes)
     dtype = promote(a.dtype, w.dtype)
-    for size, k, d, (low, high) in zip(a.shape[2:], w.shape[2:], holes, pads, strict=True):
-        if isinstance(size, Expr) and isinstance(k, int) and k > 1 and input_dilation == 1:
-            a = at_least(a, size + low + high, d * (k - 1) + 1, "the kernel")
-    return _make(a.cast(dtype), w.cast(dtype), steps, pads, holes, per_axis(input_dilation, rank, "input_dilation"), int(groups))
+    spread = per_axis(input_dilation, rank, "input_dilation")
+    if max(spread) == 1:
+        a = fits(a, w.shape[2:], holes, pads, "the kernel")
+    return _make(a.cast(dtype), w.cast(dtype), steps, pads, holes, spread, int(groups))
 
 
 def _make(
@@ -340,7 +340,11 @@ def _plain_pads(x: Node, kernel: Node, mode: str) -> Pads:
     if mode not in ("full", "same", "valid"):
         raise ShapeError(f"mode={mode!r}", hint="'full', 'same' or 'valid'")
     reach = [k - 1 for k in kernel.shape]
-    whole: dict[str, list[tuple[Size, Size]]] = {"full": [(r, r) for r in reach], "same": [(r - floordiv(r, 2), floordiv(r, 2)) for r in reach], "valid": [(0, 0) for _ in reach]}
+    whole: dict[str, list[tuple[Size, Size]]] = {
+        "full": [(r, r) for r in reach],
+        "same": [(r - floordiv(r, 2), floordiv(r, 2)) for r in reach],
+        "valid": [(0, 0) for _ in reach],
+    }
     return tuple(whole[mode])
 
 

@@ -14,9 +14,9 @@ from ..ir.op import Sample, lookup
 from .define import composite, rand, show
 from .generate import iota
 from .indexing import take
-from .views import at_least, pad, reshape, transpose
+from .views import pad, reshape, transpose
 from .views import slice as slice_
-from .windows import per_axis, window_size
+from .windows import fits, per_axis, window_size
 
 __all__ = ["fold", "unfold"]
 
@@ -28,11 +28,17 @@ def _prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         attrs[k] = per_axis(attrs[k], 2, k)
     if min((*attrs["kernel_size"], *attrs["dilation"], *attrs["stride"])) < 1 or min(attrs["padding"]) < 0:
         raise ShapeError("kernel_size, dilation and stride must be positive, padding not negative")
+    x = ins[0]
+    assert x is not None
     if "output_size" in attrs:
         attrs["output_size"] = per_axis(attrs["output_size"], 2, "output_size")
+    elif x.ndim > 2:
+        ins[0] = fits(x, attrs["kernel_size"], attrs["dilation"], [(p, p) for p in attrs["padding"]], "the kernel")
 
 
-def _windows(sizes: Sequence[Size], kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]) -> list[Size]:
+def _windows(
+    sizes: Sequence[Size], kernel: Sequence[int], dilation: Sequence[int], padding: Sequence[int], stride: Sequence[int]
+) -> list[Size]:
     """How many patches fit along each axis."""
     counts = [window_size(n, k, s, p, p, d) for n, k, d, p, s in zip(sizes, kernel, dilation, padding, stride, strict=True)]
     if any(isinstance(c, int) and c < 1 for c in counts):
@@ -61,8 +67,6 @@ def unfold(x: Node, kernel_size: Any, dilation: Any = 1, padding: Any = 0, strid
     lead = x.shape[:-2]
     k = len(lead)
     counts = _windows(x.shape[-2:], kernel_size, dilation, padding, stride)
-    for axis in (0, 1):
-        x = at_least(x, x.shape[k + axis] + 2 * padding[axis], dilation[axis] * (kernel_size[axis] - 1) + 1, "the kernel")
     x = pad(x, (*(0,) * k, *padding), (*(0,) * k, *padding))
     for axis in (0, 1):
         shape = (kernel_size[axis], counts[axis])
@@ -95,9 +99,7 @@ def fold(x: Node, output_size: Any, kernel_size: Any, dilation: Any = 1, padding
         part = slice_(parts, (*(0,) * k, *offset, 0, 0), (*lead, channels, 1, 1, *counts))
         low = [o * d for o, d in zip(offset, dilation, strict=True)]
         high = [n + 2 * p - lo - (c - 1) * s - 1 for n, p, lo, c, s in zip(output_size, padding, low, counts, stride, strict=True)]
-        part = pad(
-            reshape(part, (*lead, channels, *counts)), (*(0,) * k, *low), (*(0,) * k, *high), (*(0,) * k, *(s - 1 for s in stride))
-        )
+        part = pad(reshape(part, (*lead, channels, *counts)), (*(0,) * k, *low), (*(0,) * k, *high), (*(0,) * k, *(s - 1 for s in stride)))
         total = part if total is None else total + part
     assert total is not None
     return slice_(total, (*(0,) * k, *padding), (*lead, channels, *output_size))

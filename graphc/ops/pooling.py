@@ -30,7 +30,7 @@ from .reductions import mean
 from .resampling import area_windows, resample
 from .views import broadcast_to, pad, reshape
 from .views import slice as slice_
-from .windows import per_axis, reduce_window
+from .windows import fits, per_axis, reduce_window
 
 __all__ = ["global_avg_pool", "global_max_pool", "prepare_images"]
 
@@ -48,6 +48,7 @@ def _images(x: Node, rank: int) -> None:
 
 def prepare_images(rank: int) -> Prepare:
     """Checks images and brings the arguments of windows into one form; the stride is the kernel unless given."""
+
     def prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         x = ins[0]
         assert x is not None
@@ -58,6 +59,9 @@ def prepare_images(rank: int) -> Prepare:
                 attrs[k] = per_axis(attrs[k], rank, k)
         if min((*attrs["kernel_size"], *attrs["stride"], *attrs.get("dilation", ()))) < 1:
             raise ShapeError("kernel_size, stride and dilation must be positive")
+        if not attrs.get("ceil_mode"):
+            pads = [(p, p) for p in attrs.get("padding", (0,) * rank)]
+            ins[0] = fits(x, attrs["kernel_size"], attrs.get("dilation", (1,) * rank), pads, "the window")
 
     return prepare
 
@@ -110,7 +114,11 @@ def _places(spatial: Sequence[Size]) -> Node:
 
 
 # -- what the samples of all ranks are -----------------------------------------------------------------------------------
-_SHAPES: dict[int, list[tuple[int, ...]]] = {1: [(2, 3, 8), (2, 3, 9), (1, 1, 5)], 2: [(2, 3, 6, 8), (2, 3, 7, 9), (1, 1, 5, 5)], 3: [(1, 2, 4, 4, 6), (1, 2, 5, 3, 7), (1, 1, 3, 3, 3)]}
+_SHAPES: dict[int, list[tuple[int, ...]]] = {
+    1: [(2, 3, 8), (2, 3, 9), (1, 1, 5)],
+    2: [(2, 3, 6, 8), (2, 3, 7, 9), (1, 1, 5, 5)],
+    3: [(1, 2, 4, 4, 6), (1, 2, 5, 3, 7), (1, 1, 3, 3, 3)],
+}
 _NAMES: dict[int, str] = {1: "sequences (N, C, L)", 2: "images (N, C, H, W)", 3: "volumes (N, C, D, H, W)"}
 
 
@@ -154,7 +162,13 @@ def _define_max(rank: int) -> None:
 
 # -- means -----------------------------------------------------------------------------------------------------------------
 def _average(
-    x: Node, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor: int | None
+    x: Node,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
 ) -> Node:
     one = (1,) * len(kernel)
     pads = _reach(x, kernel, stride, padding, one, ceil_mode)

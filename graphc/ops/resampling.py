@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError, TraceError
-from ..ir.dims import Size, floordiv
+from ..ir.dims import Expr, Size, floordiv
 from ..ir.dtypes import int64
 from ..ir.node import Node
 from ..ir.op import Sample, lookup
@@ -105,8 +105,6 @@ def _transposed(table: Table, size: int) -> Table:
 
 def _apply(x: Node, axis: int, table: Table) -> Node:
     sources, weights = table
-    if not x.size or not sources.size:
-        return broadcast_to(constant(0.0, x.dtype), (*x.shape[:axis], sources.shape[0], *x.shape[axis + 1 :]))
     rest = (1,) * (x.ndim - axis - 1)
     if sources.shape[1] <= UNROLLED:
         total: Node | None = None
@@ -199,6 +197,8 @@ def _interpolate_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     size, factor = attrs["size"], attrs["scale_factor"]
     if (size is None) == (factor is None):
         raise TraceError("give one of size and scale_factor")
+    if attrs["recompute_scale_factor"] and factor is None:
+        raise TraceError("recompute_scale_factor needs scale_factor")
     given = size if factor is None else factor
     each = tuple(given) if isinstance(given, (tuple, list)) else (given,) * rank
     if len(each) != rank:
@@ -212,7 +212,8 @@ def _interpolate_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         Sample((rand(2, 3, 5), 8)), Sample((rand(1, 2, 4, 5),), {"scale_factor": 2}), Sample((rand(1, 2, 3, 2, 4),), {"scale_factor": (2, 1, 3)}), Sample((rand(1, 2, 4, 5), (7, 3))),
         Sample((rand(1, 2, 4, 5), (7, 3)), {"mode": "nearest-exact"}), Sample((rand(1, 2, 4, 5),), {"scale_factor": 1.7}),
         Sample((rand(2, 3, 5), 8), {"mode": "linear"}), Sample((rand(1, 2, 4, 5),), {"scale_factor": 2, "mode": "bilinear"}), Sample((rand(1, 2, 4, 5), (7, 3)), {"mode": "bilinear", "align_corners": True}),
-        Sample((rand(1, 2, 4, 5),), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}), Sample((rand(1, 2, 3, 2, 4), (4, 4, 3)), {"mode": "trilinear"}), Sample((rand(1, 2, 1, 4), (1, 9)), {"mode": "bilinear", "align_corners": True}),
+        Sample((rand(1, 2, 4, 5),), {"scale_factor": (1.7, 0.6), "mode": "bilinear"}), Sample((rand(1, 2, 4, 5),), {"scale_factor": 1.7, "mode": "bilinear", "recompute_scale_factor": True}),
+        Sample((rand(1, 2, 3, 2, 4), (4, 4, 3)), {"mode": "trilinear"}), Sample((rand(1, 2, 1, 4), (1, 9)), {"mode": "bilinear", "align_corners": True}),
         Sample((rand(1, 2, 4, 5),), {"scale_factor": 2, "mode": "bicubic"}), Sample((rand(1, 2, 4, 5), (7, 3)), {"mode": "bicubic", "align_corners": True}), Sample((rand(1, 2, 4, 5), (3, 2)), {"mode": "area"}),
         Sample((rand(0, 2, 4, 5),), {"scale_factor": 2, "mode": "bilinear"}),
     ],
@@ -221,11 +222,14 @@ def _interpolate_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         Sample((rand(2, 3, 4), (8, 8)), error="size"), Sample((rand(2, 3, 4), 8), {"align_corners": True}, error="align_corners"), Sample((rand(2, 3, 4), 0), error="cannot become"),
     ],
 )  # fmt: skip
-def interpolate(x: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None) -> Node:
+def interpolate(
+    x: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None, recompute_scale_factor: bool | None = None
+) -> Node:  # fmt: skip
     """Images (N, C, *spatial) at another size, as torch's ``interpolate``; exactly one of ``size`` and ``scale_factor`` is given.
 
     ``mode``: "nearest", "nearest-exact", "linear" / "bilinear" / "trilinear" for 1 / 2 / 3 spatial axes, "bicubic" (a = -0.75), "area" (adaptive means). With
-    ``align_corners`` the centres of the corner elements stay where they are, else the borders of the image. A spatial axis of named size takes
+    ``align_corners`` the centres of the corner elements stay where they are, else the borders of the image. ``recompute_scale_factor`` takes the ratio
+    of the sizes where the given factor does not make whole ones. A spatial axis of named size takes
     whole factors of "nearest" only. Source: torch.nn.functional.interpolate (without antialiasing).
     """
     for i in range(x.ndim - 2):
@@ -239,13 +243,19 @@ def interpolate(x: Node, size: Any = None, scale_factor: Any = None, mode: str =
         elif mode == "nearest" and factor.is_integer():
             after = before * int(factor)
         else:
-            raise ShapeError(f"a factor of {factor} and mode={mode!r} on the axis of named size {before}", hint="declare the size as a number")
+            raise ShapeError(
+                f"a factor of {factor} and mode={mode!r} on the axis of named size {before}", hint="declare the size as a number"
+            )
+        if recompute_scale_factor:
+            factor = 0.0
         if after == before and (factor in (0.0, 1.0) or mode.startswith("nearest")):
             continue
         times = floordiv(after, before)
         if mode == "nearest" and isinstance(times, int) and times and after == before * times and factor in (0.0, times):
             wide = reshape(x, (*x.shape[: axis + 1], 1, *x.shape[axis + 1 :]))
-            x = reshape(broadcast_to(wide, (*x.shape[: axis + 1], times, *x.shape[axis + 1 :])), (*x.shape[:axis], after, *x.shape[axis + 1 :]))
+            x = reshape(
+                broadcast_to(wide, (*x.shape[: axis + 1], times, *x.shape[axis + 1 :])), (*x.shape[:axis], after, *x.shape[axis + 1 :])
+            )
             continue
         rules: dict[str, tuple[Any, ...]] = {"nearest": ("nearest", factor), "nearest-exact": ("nearest", factor, True), "area": ("area",)}
         rule = rules.get(mode, ("cubic" if mode == "bicubic" else "linear", bool(align_corners), factor))
@@ -326,6 +336,11 @@ def _pad_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         raise TraceError(f"mode={attrs['mode']!r}", hint=", ".join(_MODES))
     attrs["pad_width"] = tuple((int(a), int(b)) for a, b in np.broadcast_to(width, (x.ndim, 2)))
     attrs["constant_values"] = float(attrs["constant_values"])
+    for size, widths in zip(x.shape, attrs["pad_width"], strict=True):
+        if isinstance(size, Expr) and max(widths) and attrs["mode"] != "constant":
+            least = {"reflect": max(widths) + 1, "edge": 1}.get(attrs["mode"], max(widths))
+            x = at_least(x, size, least, f"padding by mode {attrs['mode']!r}")
+    ins[0] = x
 
 
 @composite(
@@ -356,8 +371,6 @@ def pad_nd(x: Node, pad_width: Any, mode: str = "constant", constant_values: flo
             else:
                 x = take(x, constant(_edges(size, size + low + high, low, mode)[0][:, 0].astype(np.int32)), axis)
         else:
-            longest = max(low, high)
-            x = at_least(x, size, {"reflect": longest + 1, "edge": 1}.get(mode, longest), f"{mode} padding")
             x = take(x, _named_edges(size, low, high, mode), axis)
     return x
 

@@ -28,7 +28,9 @@ def _define_unpool(rank: int) -> None:
         x, indices = ins[0], ins[1]
         assert x is not None and indices is not None
         if indices.shape != x.shape or not indices.dtype.is_int:
-            raise ShapeError(f"indices must be integers of shape {show(x.shape)}, not {indices.type}", hint=f"max_pool{rank}d(return_indices=True)")
+            raise ShapeError(
+                f"indices must be integers of shape {show(x.shape)}, not {indices.type}", hint=f"max_pool{rank}d(return_indices=True)"
+            )
         spatial = x.shape[x.ndim - rank :]
         plain = tuple(
             (n - 1) * s - 2 * p + k for n, k, s, p in zip(spatial, attrs["kernel_size"], attrs["stride"], attrs["padding"], strict=True)

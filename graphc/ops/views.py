@@ -332,12 +332,25 @@ concat = primitive(
 
 # -- sugar ---------------------------------------------------------------------------------------------------------------
 @sugar
-def flatten(x: Node, start: int = 0, end: int = -1) -> Node:
-    """Axes ``start`` to ``end`` (inclusive) as one axis, as torch's ``flatten``."""
+def flatten(x: Node, start_dim: int = 0, end_dim: int = -1) -> Node:
+    """Axes ``start_dim`` to ``end_dim`` (inclusive) as one axis, as torch's ``flatten``."""
     if x.ndim == 0:
         return _reshape(x, (1,))
-    a, b = normal_axis(start, x.ndim), normal_axis(end, x.ndim)
+    a, b = normal_axis(start_dim, x.ndim), normal_axis(end_dim, x.ndim)
     return _reshape(x, (*x.shape[:a], prod(x.shape[a : b + 1]), *x.shape[b + 1 :]))
+
+
+@sugar
+def unflatten(x: Node, dim: int, sizes: Sequence[Size]) -> Node:
+    """Axis ``dim`` as several axes of ``sizes``, one of which may be -1; as torch's ``unflatten``."""
+    axis = normal_axis(dim, x.ndim)
+    sizes = list(sizes)
+    if -1 in sizes:
+        rest = prod(s for i, s in enumerate(sizes) if i != sizes.index(-1))
+        sizes[sizes.index(-1)] = floordiv(x.shape[axis], rest)
+    if prod(sizes) != x.shape[axis]:
+        raise ShapeError(f"unflatten: axis {axis} of {show(x.shape)} does not divide into {show(tuple(sizes))}")
+    return _reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
 
 
 @sugar

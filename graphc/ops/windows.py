@@ -20,7 +20,7 @@ from .elementwise import eq, logical_and, logical_not, logical_or, where
 from .views import at_least, pad
 from .views import slice as slice_
 
-__all__ = ["per_axis", "reduce_window", "window_size"]
+__all__ = ["fits", "per_axis", "reduce_window", "window_size"]
 
 Pads = tuple[tuple[int, int], ...]
 _instructions = {"add": "add", "max": "maximum"}
@@ -45,6 +45,14 @@ def window_size(size: Size, window: Size, stride: int, low: Size, high: Size, di
     return floordiv(size + low + high - (window - 1) * dilation - 1, stride) + 1
 
 
+def fits(x: Node, window: Sequence[Size], dilation: Sequence[int], pads: Sequence[tuple[Size, Size]], what: str) -> Node:
+    """``x``, whose last axes are claimed to hold a window: for named sizes a guard, since the sizes of results would be negative."""
+    for size, w, d, (low, high) in zip(x.shape[x.ndim - len(window) :], window, dilation, pads, strict=True):
+        if isinstance(size, Expr) and isinstance(w, int) and w > 1:
+            x = at_least(x, size + low + high, d * (w - 1) + 1, what)
+    return x
+
+
 # -- the primitive -------------------------------------------------------------------------------------------------------
 def _call(
     x: Any,
@@ -64,9 +72,8 @@ def _call(
     rank = node.ndim
     pads = tuple((p, p) if isinstance(p, int) else (int(p[0]), int(p[1])) for p in padding) if padding is not None else ((0, 0),) * rank
     one = (1,) * rank
-    for size, w, d, (low, high) in zip(node.shape, window, dilation or one, pads, strict=False):
-        if isinstance(size, Expr) and w > 1:
-            node = at_least(node, size + low + high, d * (w - 1) + 1, "the window")
+    if len(window) == len(pads) == rank:
+        node = fits(node, window, dilation or one, pads, "the window")
     return Node.make(
         lookup("reduce_window"), (node,), combine=combine, window=tuple(window), strides=tuple(strides or one), padding=pads, dilation=tuple(dilation or one)
     )  # fmt: skip

@@ -94,8 +94,8 @@ def _resample_transposed(x, axis, size, rule):
     return source.grad
 
 
-def _interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None):
-    return F.interpolate(x, size, scale_factor, mode, align_corners)
+def _interpolate(x, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None):
+    return F.interpolate(x, size, scale_factor, mode, align_corners, recompute_scale_factor)
 
 
 def _pad(x, pad_width, mode="constant", constant_values=0.0):
