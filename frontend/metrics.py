@@ -16,9 +16,10 @@ import numpy as np
 
 from graphc import ops
 from graphc.errors import ArgumentError, ShapeError
+from graphc.ir.dims import prod
 from graphc.ir.dtypes import float64, int64
 from graphc.ir.node import Node
-from graphc.ops.define import show
+from graphc.ops.define import as_node, show
 
 from . import scores
 from .scores import (
@@ -191,7 +192,7 @@ def _counts(task: str | None, threshold: float | None, p: Node, y: Node, default
             raise ShapeError(f"labels need predictions and targets (N, K), not {show(p.shape)} and {show(y.shape)}")
         a, b = (v.cast(int64) for v in (_yes(p, at), _true(y)))
         tp, predicted, actual = ops.sum(a * b, 0), ops.sum(a, 0), ops.sum(b, 0)
-        tn = ops.as_node(p.shape[0]).cast(int64) - predicted - actual + tp
+        tn = as_node(p.shape[0]).cast(int64) - predicted - actual + tp
         return ops.concat([v.expand_dims(0) for v in (tp, predicted - tp, actual - tp, tn)], 0)
     if task == "binary" or (task is None and _is_binary(p, y)):
         return ops.class_counts(_yes(p, at).cast(int64), _true(y).cast(int64), classes=2)
@@ -316,19 +317,19 @@ def _wide(p: Node, y: Node) -> tuple[Node, Node]:
     """Values in float64: sums over many batches, and differences of such sums."""
     if p.shape != y.shape:
         raise ShapeError(f"prediction {show(p.shape)} and target {show(y.shape)} differ")
-    rows = (p.shape[0] if p.ndim else 1, -1) if p.ndim != 1 else (p.shape[0], 1)
-    return p.cast(float64).reshape(*rows), y.cast(float64).reshape(*rows)
+    rows = (p.shape[0] if p.ndim else 1, prod(p.shape[1:]))
+    return p.cast(float64).reshape(rows), y.cast(float64).reshape(rows)
 
 
 def _r2_sums(p: Node, y: Node) -> tuple[Node, ...]:
     p, y = _wide(p, y)
-    rows = ops.as_node(p.shape[0]).cast(float64)
+    rows = as_node(p.shape[0]).cast(float64)
     return rows, ops.sum(y, 0), ops.sum(y * y, 0), ops.sum((y - p) * (y - p), 0)
 
 
 def _squares(p: Node, y: Node) -> tuple[Node, Node]:
     p, y = _wide(p, y)
-    return ops.as_node(p.shape[0]).cast(float64), ops.sum((y - p) * (y - p), 0)
+    return as_node(p.shape[0]).cast(float64), ops.sum((y - p) * (y - p), 0)
 
 
 def perplexity_of_logits(ignore_index: int = -100, name: str = "perplexity") -> Metric:
