@@ -22,5 +22,11 @@ ADAPT: dict[str, Callable[..., Any]] = {
     "dot": lambda x, y: ops.matmul(x, y),
 }
 
-REASONS: dict[str, dict[str, str]] = {}
+REASONS: dict[str, dict[str, str]] = {
+    "nn.functional.cosine_similarity": {"rank 0": "a scalar has no axis"},
+    "nn.functional.gaussian_nll_loss": {"differ": "losses do not broadcast the target"},
+    "nn.functional.multi_margin_loss": {"scores must be": "a scalar has no classes", "need integer targets ()": "one row of scores takes one label, not an array of one"},
+    "nn.functional.multilabel_margin_loss": {"must both be": "a scalar has no classes"},
+    "nn.functional.pairwise_distance": {"p=-1.0": "no norm has a negative exponent"},
+}
 """Operator -> a piece of the message or of the call -> why."""
