@@ -250,18 +250,18 @@ _starts = {"add": 0.0, "mul": 1.0, "max": float("-inf"), "min": float("inf")}
 
 
 @sugar
-def scatter(x: Node, axis: int, index: Any, source: Any, reduce: str | None = None) -> Node:
-    """torch's ``scatter(dim, index, src)``: elements of ``source`` written along ``axis``; ``reduce`` is None, "add" or "multiply".
+def scatter(x: Node, axis: int, index: Any, src: Any, reduce: str | None = None) -> Node:
+    """torch's ``scatter(dim, index, src)``: elements of ``src`` written along ``axis``; ``reduce`` is None, "add" or "multiply".
 
     Of several elements written to one place the last one stays.
     """
     if reduce not in (None, "add", "multiply"):
         raise TraceError(f"scatter: reduce={reduce!r}", hint="'add' or 'multiply'; scatter_reduce has more")
-    return scatter_elements(x, index, source, axis=axis, combine="set" if reduce is None else _reductions[reduce])
+    return scatter_elements(x, index, src, axis=axis, combine="set" if reduce is None else _reductions[reduce])
 
 
 @sugar
-def scatter_reduce(x: Node, axis: int, index: Any, source: Any, reduce: str, include_self: bool = True) -> Node:
+def scatter_reduce(x: Node, axis: int, index: Any, src: Any, reduce: str, include_self: bool = True) -> Node:
     """torch's ``scatter_reduce``: ``reduce`` is "sum", "prod", "mean", "amax" or "amin"; ``include_self`` counts what ``x`` holds."""
     node, at = as_node(x), as_node(index)
     if reduce != "mean" and reduce not in _reductions:
@@ -272,7 +272,7 @@ def scatter_reduce(x: Node, axis: int, index: Any, source: Any, reduce: str, inc
         untouched = broadcast_to(constant(True), node.shape)
         touched = scatter_elements(untouched, at, broadcast_to(constant(False), at.shape), axis=axis)
         start = where(touched, node, _starts[combine])
-    out = scatter_elements(start, at, source, axis=axis, combine=combine)
+    out = scatter_elements(start, at, src, axis=axis, combine=combine)
     if reduce != "mean":
         return out
     ones = broadcast_to(constant(1, node.dtype), node.shape)
