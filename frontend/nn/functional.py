@@ -7,11 +7,11 @@ Where they differ in more than a name (``pad``, ``sort``, ``one_hot``, ``scatter
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from graphc import ops
+from graphc.ir.op import numpy_names
 
 from .indexing import one_hot as one_hot
 from .indexing import scatter_add as scatter_add
@@ -19,18 +19,11 @@ from .indexing import sort as sort
 from .indexing import take_along_dim as take_along_dim
 from .padding import pad as pad
 
-_RENAMED = {"dim": "axis", "keepdim": "keepdims"}
-
 
 def _as_torch(fn: Callable[..., Any]) -> Callable[..., Any]:
-    parameters = inspect.signature(fn).parameters
-    renamed = {old: new for old, new in _RENAMED.items() if new in parameters and old not in parameters}
-    if not renamed:
-        return fn
-
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return fn(*args, **{renamed.get(k, k): v for k, v in kwargs.items()})
+        return fn(*args, **numpy_names(fn, kwargs))
 
     return call
 

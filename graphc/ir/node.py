@@ -14,7 +14,7 @@ from ..errors import DTypeError, GraphcError, ShapeError, TraceError
 from .attrs import attr_key
 from .dims import Size
 from .dtypes import DType
-from .op import OpDef, function, lookup
+from .op import OpDef, function, lookup, numpy_names
 from .provenance import note
 from .types import Shape, TensorType, TupleType, Type
 
@@ -236,7 +236,7 @@ def _apply(name: str, *args: Any) -> Node:
 
 
 class _Method:
-    """A user function bound to its first operand."""
+    """A user function bound to its first operand; it also understands torch's ``dim`` and ``keepdim``."""
 
     __slots__ = ("call", "value")
 
@@ -244,7 +244,7 @@ class _Method:
         self.call, self.value = call, value
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(self.value, *args, **kwargs)
+        return self.call(self.value, *args, **numpy_names(self.call, kwargs))
 
 
 def toposort(roots: Iterable[Node], leaves: frozenset[Node] | set[Node] = frozenset()) -> list[Node]:

@@ -7,6 +7,7 @@ decide what it means.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "lookup", "register", "sugar", "unregister"]
+__all__ = ["KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "lookup", "numpy_names", "register", "sugar", "unregister"]
 
 KINDS = {
     "input": "a graph input, parameter or state",
@@ -130,6 +131,17 @@ def sugar(fn: F, name: str = "") -> F:
 def function(name: str) -> Callable[..., Any]:
     """The user function of a name: a record's ``call``, or sugar."""
     return _sugar[name] if name in _sugar else lookup(name).call
+
+
+TORCH_NAMES = {"dim": "axis", "keepdim": "keepdims"}
+
+
+def numpy_names(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments with torch's ``dim`` and ``keepdim`` renamed where ``fn`` says ``axis`` and ``keepdims``."""
+    if not TORCH_NAMES.keys() & kwargs.keys():
+        return kwargs
+    parameters = inspect.signature(fn).parameters
+    return {TORCH_NAMES[k] if k not in parameters and TORCH_NAMES.get(k) in parameters else k: v for k, v in kwargs.items()}
 
 
 def functions() -> dict[str, Callable[..., Any]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..ir.dtypes import promote
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
 from . import vecmath
 from .define import FLOATS, binary_samples, broadcast_shapes, composite, constant, elementwise, operands, rand
-from .elementwise import maximum, minimum, quiet, where
+from .elementwise import cast, maximum, minimum, quiet, where
 from .transcendental import reduce_like
 from .views import broadcast_to
 
@@ -112,9 +114,11 @@ sugar(mod, "remainder")
 
 # -- bounds ------------------------------------------------------------------------------------------------------------------
 def _bounded(ins: list[Node | None], attrs: dict[str, Any]) -> None:
-    shape = broadcast_shapes([x.shape for x in ins if x is not None])
-    if ins[0] is not None:
-        ins[0] = broadcast_to(ins[0], shape)
+    given = [x for x in ins if x is not None]
+    dtype = functools.reduce(promote, (x.dtype for x in given))
+    ins[:] = [x if x is None else cast(x, dtype) for x in ins]
+    assert ins[0] is not None
+    ins[0] = broadcast_to(ins[0], broadcast_shapes([x.shape for x in given]))
 
 
 def _clip_grad(n: Node, g: Node) -> list[Node | None]:

@@ -5,12 +5,14 @@ Errors in ulp stand in ``docs/vector_math.md``, measured on compiled kernels.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..ir.dtypes import float32, promote
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
 from . import vecmath, vectrig
@@ -194,12 +196,11 @@ hypot = elementwise(
 
 # -- composites ------------------------------------------------------------------------------------------------------------
 def floats(ins: list[Node | None], attrs: dict[str, Any]) -> None:
-    """``prepare`` of composites of floats: integer operands become float32."""
-    from ..ir.dtypes import float32
-
+    """``prepare`` of composites of floats: operands get one dtype, float32 if all are integers."""
+    dtype = functools.reduce(promote, (x.dtype for x in ins if x is not None))
     for i, x in enumerate(ins):
-        if x is not None and not x.dtype.is_float:
-            ins[i] = cast(x, float32)
+        if x is not None:
+            ins[i] = cast(x, dtype if dtype.is_float else float32)
 
 
 @composite("rsqrt", grad=lambda n, g: (g * (n * n * n) * -0.5,), samples=unary_samples(0.2, 5.0), prepare=floats)
