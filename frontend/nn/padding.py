@@ -37,7 +37,7 @@ MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circul
 def pad(x: Node, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Node:
     """torch's ``functional.pad``: ``pad`` is (before, after) of the last axis, then of the one before it, and so on.
 
-    ``mode``: "constant" (``value``, or 0; negative pads cut away), "reflect", "replicate" or "circular".
+    ``mode``: "constant" (``value``, or 0), "reflect", "replicate" or "circular". Negative pads cut away.
     """
     names = {"constant": "constant"} | {k: v for k, v in MODES.items() if k != "zeros"}
     if mode not in names:
@@ -47,10 +47,11 @@ def pad(x: Node, pad: Sequence[int], mode: str = "constant", value: float | None
     if value is not None and mode != "constant":
         raise TraceError(f"pad: value={value!r} has no meaning for mode={mode!r}")
     pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
-    if mode == "constant" and any(p < 0 for two in pairs for p in two):
-        x = x[tuple(slice(max(-lo, 0), -max(-hi, 0) or None) for lo, hi in pairs)]
-        pairs = [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
-    return ops.pad_nd(x, pairs, names[mode], value or 0.0)  # type: ignore[no-any-return]
+    cut = tuple(slice(max(-lo, 0), -max(-hi, 0) or None) for lo, hi in pairs)
+    pairs = [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
+    if mode in ("constant", "circular"):  # these continue what is left, the others continue all and then cut
+        return ops.pad_nd(x[cut], pairs, names[mode], value or 0.0)  # type: ignore[no-any-return]
+    return ops.pad_nd(x, pairs, names[mode])[cut]  # type: ignore[no-any-return]
 
 
 class _Pad(Module):

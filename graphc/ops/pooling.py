@@ -53,7 +53,7 @@ def prepare_images(rank: int) -> Prepare:
         x = ins[0]
         assert x is not None
         _images(x, rank)
-        attrs["stride"] = attrs["kernel_size"] if attrs["stride"] is None else attrs["stride"]
+        attrs["stride"] = attrs["kernel_size"] if attrs["stride"] in (None, ()) else attrs["stride"]
         for k in ("kernel_size", "stride", "padding", "dilation"):
             if k in attrs:
                 attrs[k] = per_axis(attrs[k], rank, k)

@@ -27,8 +27,9 @@ _instructions = {"add": "add", "max": "maximum"}
 
 
 def per_axis(value: Any, rank: int, what: str) -> tuple[int, ...]:
-    """An int for every spatial axis, or one int each, as a tuple."""
-    out = (value,) * rank if isinstance(value, (int, np.integer)) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    """An int for every spatial axis (also alone in a sequence), or one int each, as a tuple."""
+    given = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    out = given * rank if len(given) == 1 else given
     if len(out) != rank or not all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in out):
         raise ShapeError(f"{what}={value!r} must be an int or {rank} ints, one for each spatial axis")
     return tuple(int(v) for v in out)

@@ -9,7 +9,9 @@ from graphc import ops
 
 __all__ = ["ADAPT", "LEFT_OUT", "REASONS"]
 
-LEFT_OUT: dict[str, str] = {}
+LEFT_OUT: dict[str, str] = {
+    "unfold": "torch's method slides a window along one axis; ours is nn.functional.unfold",
+}
 """Names that both have with another meaning, and why they are not compared."""
 
 ADAPT: dict[str, Callable[..., Any]] = {
@@ -20,6 +22,8 @@ ADAPT: dict[str, Callable[..., Any]] = {
     "mm": lambda x, y: ops.matmul(x, y),
     "mv": lambda x, y: ops.matmul(x, y),
     "dot": lambda x, y: ops.matmul(x, y),
+    "nn.functional.upsample_bilinear": lambda x, size=None, scale_factor=None: ops.interpolate(x, size, scale_factor, "bilinear", True),
+    "nn.functional.upsample_nearest": lambda x, size=None, scale_factor=None: ops.interpolate(x, size, scale_factor),
 }
 
 REASONS: dict[str, dict[str, str]] = {
