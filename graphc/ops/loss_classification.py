@@ -29,6 +29,7 @@ from .loss_terms import (
     weighted,
 )
 from .reductions import sum as reduce_sum
+from .transcendental import log1p
 from .views import broadcast_to, expand_dims, reshape
 
 __all__ = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "dice_loss", "focal_loss", "kl_div", "nll_loss"]
@@ -249,11 +250,15 @@ def nll_loss(
 def _binary_grad(n: Node, g: Node) -> tuple[Node | None, ...]:
     p, t, weight = operands(n)
     each = weighted(per_term(g, p.shape, n.attrs["reduction"]), weight)
-    return (p - t) / maximum(p * (1.0 - p), 1e-12) * each, (_log(1.0 - p) - _log(p)) * each, None
+    return (p - t) / maximum(p * (1.0 - p), 1e-12) * each, (_log_no(p) - _log_yes(p)) * each, None
 
 
-def _log(p: Node) -> Node:
+def _log_yes(p: Node) -> Node:
     return maximum(log(p), -100.0)
+
+
+def _log_no(p: Node) -> Node:
+    return maximum(log1p(-p), -100.0)
 
 
 def _binary_samples(low: float, high: float) -> list[Sample]:
@@ -284,7 +289,7 @@ def binary_cross_entropy(probabilities: Node, target: Node, weight: Node | None 
     The gradient is ``(p - t) / max(p (1 - p), 1e-12)``. A probability outside 0..1 gives NaN. With logits at hand,
     :func:`binary_cross_entropy_with_logits` is exact where this saturates. ``weight`` broadcasts and has no gradient.
     """
-    terms = -(target * _log(probabilities) + (1.0 - target) * _log(1.0 - probabilities))
+    terms = -(target * _log_yes(probabilities) + (1.0 - target) * _log_no(probabilities))
     return reduce_terms(weighted(terms, weight), reduction)
 
 

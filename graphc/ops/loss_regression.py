@@ -12,6 +12,7 @@ from .base import stop_gradient
 from .define import composite, rand, show
 from .elementwise import absolute, exp, log, lt, maximum, minimum, tanh, where
 from .loss_terms import check_pair, check_reduction, number_in, per_term, prediction_and_target, reduce_terms
+from .transcendental import expm1, log1p
 from .views import broadcast_to, expand_dims
 
 __all__ = [
@@ -72,7 +73,7 @@ def sse_loss(prediction: Node, target: Node) -> Node:
 )
 def msle_loss(prediction: Node, target: Node, reduction: str = "mean") -> Node:
     """``mean((log(1 + target) - log(1 + prediction))^2)``. Both must be above -1: below it is NaN, so that training stops."""
-    d = log(prediction + 1.0) - log(target + 1.0)
+    d = log1p(prediction) - log1p(target)
     return reduce_terms(d * d, reduction)
 
 
@@ -159,9 +160,14 @@ def _log_cosh_grad(n: Node, g: Node) -> tuple[Node, Node]:
 
 @composite("log_cosh_loss", prepare=prediction_and_target, grad=_log_cosh_grad, samples=_samples, errors=_errors, tolerance=LOOSE)
 def log_cosh_loss(prediction: Node, target: Node, reduction: str = "mean") -> Node:
-    """``mean(log(cosh(prediction - target)))``, as ``|d| + log(1 + exp(-2|d|)) - log 2``, which does not overflow; the gradient is ``tanh(d)``."""
+    """``mean(log(cosh(d)))`` with ``d = prediction - target``: ``d^2 / 2`` for small and ``|d| - log 2`` for large ones; the gradient is ``tanh(d)``.
+
+    ``|d| + log1p(exp(-2|d|)) - log 2`` does not overflow, but cancels near 0: there it is ``log1p(e^2 / (2 + 2e))`` with ``e = expm1(-|d|)``.
+    """
     a = absolute(prediction - target)
-    return reduce_terms(a + (log(exp(a * -2.0) + 1.0) - math.log(2.0)), reduction)
+    e = expm1(-minimum(a, 1.0))
+    near = log1p(e * e / (e * 2.0 + 2.0))
+    return reduce_terms(where(lt(a, 1.0), near, a + (log1p(exp(a * -2.0)) - math.log(2.0))), reduction)
 
 
 def _quantile_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:

@@ -12,9 +12,9 @@ from ..ir.dims import Size, prod
 from ..ir.dtypes import int32, int64
 from ..ir.node import Node
 from .define import as_node, rand, show
-from .elementwise import absolute, exp, log, maximum
 from .reductions import mean
 from .reductions import sum as reduce_sum
+from .smooth_activations import logsigmoid
 from .views import broadcast_to
 
 __all__ = [
@@ -55,8 +55,8 @@ def per_term(g: Node, shape: Sequence[Size], reduction: str) -> Node:
 
 
 def softplus(x: Node) -> Node:
-    """``log(1 + exp(x))`` without overflow, differentiable once at 0."""
-    return maximum(x, 0.0) + log(exp(-absolute(x)) + 1.0)
+    """``log(1 + exp(x))``, exact everywhere: the operator of this name is cut at a threshold, as torch's is."""
+    return -logsigmoid(-x)
 
 
 def number_in(name: str, value: Any, low: float, high: float, hint: str) -> None:
