@@ -50,11 +50,12 @@ def test_integers_to_the_ends_of_their_range(target, dtype):
     info = np.iinfo(dtype)
     x = np.array([3, info.max, info.min, 0, info.max, info.min, 7, 3], dtype)
     graph, arrays = build_graph(
-        lambda x: [ops.sort(x), ops.argsort(x, descending=True), *ops.top_k(x, 4), ops.searchsorted(ops.sort(x), x)], x
+        lambda x: [ops.sort(x), ops.argsort(x, descending=True), *ops.top_k(x, 4), *ops.top_k(x, 4, largest=False), ops.searchsorted(ops.sort(x), x)], x
     )
     found = list(compile_graph(graph, target)(arrays).values())
+    up = np.argsort(x, kind="stable")
     down = np.array(sorted(range(8), key=lambda i: (-int(x[i]), i)))
-    wanted = [np.sort(x), down, x[down[:4]], down[:4], np.searchsorted(np.sort(x), x)]
+    wanted = [np.sort(x), down, x[down[:4]], down[:4], x[up[:4]], up[:4], np.searchsorted(np.sort(x), x)]
     for f, w in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(f, w)
 
@@ -137,3 +138,18 @@ def test_names_of_torch(target):
     ]  # fmt: skip
     for f, w in zip(compile_graph(graph, target)(arrays).values(), wanted, strict=True):
         np.testing.assert_array_equal(f, w.numpy())
+
+
+def test_segments_without_rows_and_values_outside_of_bins(target):
+    torch = pytest.importorskip("torch")
+    x, ids = RNG.random((4, 2)), np.array([2, 0, 2, 0])
+    loose = np.array([0.1, np.nan, -1.0, 5.0, 1.0, 0.5, np.inf, 0.0])
+    graph, arrays = build_graph(
+        lambda x, i, v: [ops.segment_max(x, i, 4), ops.segment_min(x, i, 4), *ops.histogram(v, 4, (0.0, 1.0)), *ops.histogram(x * 0.0, 3), ops.histc(x, 5)],
+        x, ids, loose,
+    )  # fmt: skip
+    found = list(compile_graph(graph, target)(arrays).values())
+    wanted = [np.asarray(f(jnp.asarray(x), ids, 4)) for f in (jax.ops.segment_max, jax.ops.segment_min)]
+    wanted += [*np.histogram(loose[np.isfinite(loose)], 4, (0.0, 1.0)), *np.histogram(x * 0, 3), torch.histc(torch.from_numpy(x), 5).numpy()]
+    for f, w in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(f, w, rtol=1e-6)
