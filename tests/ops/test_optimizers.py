@@ -166,6 +166,25 @@ def test_lamb(settings, target):
     close(our_steps(target, ops.lamb_update, [ZERO, ZERO], ["step", LR], **settings), p)
 
 
+def test_lion_and_lamb_against_optax(target):
+    optax = pytest.importorskip("optax", reason="optax is not installed")
+    import jax
+
+    def steps(optimizer):
+        p, state = P, optimizer.init(P)
+        for g in GRADS:
+            change, state = optimizer.update(g, state, p)
+            p = np.asarray(p + change)
+        return p
+
+    with jax.enable_x64(True):
+        lion = steps(optax.lion(float(LR), 0.8, 0.95, weight_decay=0.1))
+        lamb = steps(optax.lamb(float(LR), 0.8, 0.95, eps=1e-3, weight_decay=0.1))
+    close(our_steps(target, ops.lion_update, [ZERO], [LR], betas=(0.8, 0.95), weight_decay=0.1), lion)
+    settings = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}
+    close(our_steps(target, ops.lamb_update, [ZERO, ZERO], ["step", LR], **settings), lamb)
+
+
 def test_lamb_moves_zeros_and_leaves_what_has_no_gradient(target):
     moved = our_steps(target, ops.lamb_update, [ZERO, ZERO], ["step", LR], start=ZERO)
     assert np.isfinite(moved).all() and np.abs(moved).min() > 0
