@@ -15,6 +15,7 @@ from graphc import ops
 from graphc.errors import ArgumentError, ShapeError, TraceError
 from graphc.ir.dtypes import float32, float64, int64
 from graphc.ir.node import Node
+from graphc.ir.types import TupleType
 
 from ..differentiate import loss_gradients
 from ..parameter import Parameter, current_trace
@@ -218,7 +219,8 @@ class Optimizer:
             lr = trace.read(f"{prefix}.{rate}")
             if view.schedule is not None:
                 lr = view.schedule((step - 1).cast(float64), lr.cast(float64))
-            new, *moments = view.update(old, g, state, lr, step)
+            out = view.update(old, g, state, lr, step)
+            new, *moments = (out,) if isinstance(out, Node) and not isinstance(out.type, TupleType) else out
             trace.write(p.name, chosen(new, old))
             for slot, value in zip(state, moments, strict=True):
                 trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from graphc import ops
 from graphc.errors import ArgumentError
 from graphc.ir.node import Node
@@ -16,7 +18,7 @@ __all__ = ["clip_by_global_norm", "clip_by_norm", "clip_by_value", "number", "pe
 
 def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) -> float:
     """A setting as a float in [low, high), or ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < high:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value < high:
         raise ArgumentError(f"{name} = {value!r} is not in [{low:g}, {high:g})")
     return float(value)
 

@@ -430,3 +430,20 @@ def test_an_optimiser_of_ones_own(target):
     step([1.0, -1.0])
     np.testing.assert_allclose(w.numpy(), [0.75, 1.25])
     np.testing.assert_allclose(step.store.numpy("optimizer.count.w"), [1, 1])
+
+
+def test_an_optimiser_without_state(target):
+    class Plain(optim.Optimizer):
+        def update(self, param, grad, state, lr, step):
+            return param - grad * lr
+
+    w = nn.Parameter([1.0, 1.0], name="w")
+    opt = Plain(0.5)
+
+    def fn(x):
+        loss = (w * x).sum()
+        opt.minimize(loss, [w])
+        return loss
+
+    gc.step(fn, gc.spec(2), target=target)([1.0, -1.0])
+    np.testing.assert_allclose(w.numpy(), [0.5, 1.5])
