@@ -279,11 +279,6 @@ def jaccard(
     return _quotient("jaccard", name, average, threshold, task)
 
 
-def _balanced(counts: np.ndarray) -> float:
-    there = counts[0] + counts[2] > 0
-    return float((counts[0][there] / (counts[0] + counts[2])[there]).mean())
-
-
 def _accuracy(p: Node, y: Node, threshold: float) -> Node:
     return ops.binary_accuracy(p, y, threshold=threshold) if _is_binary(p, y) else ops.accuracy(p, y)
 
@@ -354,7 +349,7 @@ METRICS: dict[str, Metric] = {
         f_score(),
         jaccard(),
         f_score(task="binary", name="dice"),
-        _from_counts("balanced_accuracy", _balanced, None, None),
+        _from_counts("balanced_accuracy", scores.balanced_of, None, None),
         _from_counts("cohen_kappa", scores.kappa_of, None, None),
         _from_counts("matthews", scores.matthews_of, None, None),
         Metric("auc", _ranks, lambda s, y: roc_auc_score(y, s), gather=True),

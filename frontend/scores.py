@@ -215,11 +215,15 @@ def dice_score(y_true: Any, y_pred: Any) -> float:
     return 2.0 * float((a & b).sum()) / total if total else 1.0
 
 
+def balanced_of(counts: np.ndarray) -> float:
+    """The mean recall from (tp, fp, fn, tn) of all classes."""
+    tp, actual = counts[0], counts[0] + counts[2]
+    return float((tp[actual > 0] / actual[actual > 0]).mean())
+
+
 def balanced_accuracy_score(y_true: Any, y_pred: Any) -> float:
     """The mean of the recalls of the classes that occur in ``y_true``."""
-    counts, _ = counts_of(y_true, y_pred)
-    there = counts[0] + counts[2] > 0
-    return float((counts[0][there] / (counts[0] + counts[2])[there]).mean())
+    return balanced_of(counts_of(y_true, y_pred)[0])
 
 
 def kappa_of(counts: np.ndarray) -> float:

@@ -203,6 +203,18 @@ def test_yes_or_no_takes_the_threshold_of_the_loss(shape, target):
         assert evaluated(list(wanted), logits, y * 2 - 1, "hinge", target) == pytest.approx(wanted, rel=1e-6)
 
 
+def test_pixels_are_rows(target):
+    """Segmentation: scores (N, C, H, W), labels (N, H, W), of which -1 does not count in the metrics."""
+    x, y = rng.normal(size=(11, 3, 4, 5)), rng.integers(0, 3, (11, 4, 5))
+    found = x.argmax(1)
+    wanted = {"iou": sk.jaccard_score(y.ravel(), found.ravel(), average="macro"), "accuracy": (found == y).mean()}
+    assert evaluated(list(wanted), x, y, "cross_entropy", target, batch=4) == pytest.approx(wanted, rel=1e-6)
+    void = rng.random(y.shape) < 0.3
+    loss, labels = nn.CrossEntropyLoss(ignore_index=-1), np.where(void, -1, y)
+    wanted = sk.jaccard_score(y[~void], found[~void], average="macro")
+    assert evaluated(["iou"], x, labels, loss, target, batch=4) == pytest.approx({"iou": wanted}, rel=1e-6)
+
+
 def test_settings_of_a_record():
     y = BINARY.astype(np.float32)
     asked = [metrics.precision(threshold=0.3), metrics.f_score(beta=2, threshold=0.3), metrics.recall(average="macro", threshold=0.3, name="r"), metrics.binary_accuracy(0.3)]
