@@ -8,6 +8,8 @@ import pytest
 import graphc as gc
 from graphc import nn, ops, optim
 from graphc.errors import ShapeError
+from graphc.ir.dims import sym
+from graphc.schedule.program import Repeat
 
 IN, HIDDEN = 5, 6
 CASES = [
@@ -260,6 +262,18 @@ def test_a_training_step_equals_torchs():
         loss.backward()
         optimizer.step()
         assert model.train_on_batch(x, y)["loss"] == pytest.approx(loss.item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_the_contraction_over_the_input_stands_before_the_loop(kind):
+    model = gc.compile(getattr(nn, kind)(IN, HIDDEN), gc.spec("T", "N", IN), target="cpu")
+    model.predict(np.zeros((2, 3, IN), np.float32))
+    schedule = model.executables["predict"].program.schedule
+    (loop,) = [i for i in schedule.items if isinstance(i, Repeat)]
+    inside = [i for i in loop.body if i.nest.contract is not None]
+    outside = [i for i in schedule.items if not isinstance(i, Repeat) and i.nest.contract is not None]
+    assert [i.nest.contract.k.size for i in inside] == [HIDDEN] and [i.nest.contract.k.size for i in outside] == [IN]
+    assert outside[0].nest.contract.m.size == sym("T") * sym("N")
 
 
 def test_truncated_backpropagation(target):

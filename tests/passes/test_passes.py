@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphc.ops as ops
+from graphc.autodiff import gradients
 from graphc.backends.reference import interpret
 from graphc.ir.graph import Graph, Input, verify
 from graphc.ir.layout import Layout
@@ -249,3 +250,17 @@ def test_cost_is_linear_in_the_number_of_nodes():
     seconds(200)
     small = min(seconds(2500) for _ in range(2))
     assert seconds(10_000) / small < 8
+
+
+def test_a_layer_made_of_a_scan_runs_once_for_its_result_and_its_gradient():
+    """The decomposition holds a scan whose body holds composites; the gradient holds the same scan already."""
+    shapes = ((4, 2, 3), (2, 5), (2, 5), (20, 3), (20, 5))
+    inputs = [ops.input(f"x{i}", s, "float64") for i, s in enumerate(shapes)]
+    loss = ops.lstm_layer(*inputs)[0].sum()
+    grads = gradients([loss], None, inputs)
+    graph = Graph("f", tuple(Input(f"x{i}", n) for i, n in enumerate(inputs)), tuple((f"o{i}", n) for i, n in enumerate([loss, *grads])))
+    low = lower(graph, Settings(16, {})).graph
+    scans = [n for n in low.nodes if n.op.kind == "scan"]
+    assert len(scans) == 2
+    assert all(m.op.kind != "composite" for n in scans for m in n.attrs["body"].nodes)
+    assert "sigmoid" in str({s for n in scans for m in n.attrs["body"].nodes for s in n.attrs["body"].provenance.of(m).scopes})
