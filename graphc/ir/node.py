@@ -84,6 +84,16 @@ class Node:
         named = f" {self.attrs['name']!r}" if self.op.kind == "input" else ""
         return f"<{self.op.name}{named} {self.type}>"
 
+    @property
+    def T(self) -> Node:
+        """The axes in reverse order."""
+        return _apply("transpose", self)
+
+    @property
+    def mT(self) -> Node:
+        """The last two axes exchanged."""
+        return _apply("swapaxes", self, -1, -2)
+
     # -- the user's tensor ------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

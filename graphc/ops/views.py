@@ -270,9 +270,11 @@ def _flip(x: Node, axis: int) -> Node:
     return _slice(x, starts, x.shape, steps)
 
 
-def flip(x: Node, axis: int = -1) -> Node:
-    """``x`` backwards along an axis."""
-    return _flip(x, normal_axis(axis, x.ndim))
+def flip(x: Node, axis: int | Sequence[int] | None = None) -> Node:
+    """``x`` backwards along one axis, several, or all if none is given (NumPy's ``flip``)."""
+    for a in normal_axes(axis, x.ndim):
+        x = _flip(x, a)
+    return x
 
 
 def _concat_infer(*types: TensorType, axis: int) -> TensorType:

@@ -35,3 +35,8 @@ TORCH: dict[str, Callable[..., Any]] = {
     "lerp": lambda a, b, w: torch.lerp(*torch.broadcast_tensors(a, b), w), "logit": lambda x, **k: torch.logit(x, **k), "rsqrt": lambda x: torch.rsqrt(x),
     "clip": lambda x, *bounds: torch.clamp(x, *(b if b is None else torch.as_tensor(b, dtype=x.dtype) for b in bounds)),
 }  # fmt: skip
+
+JAX |= {
+    "diagonal": jnp.diagonal, "tril": lambda x, offset=0: jnp.tril(x, offset), "triu": lambda x, offset=0: jnp.triu(x, offset),
+}  # fmt: skip
+TORCH |= {"diag_embed": lambda x, offset=0: torch.diag_embed(x, offset)}
