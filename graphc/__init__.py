@@ -33,6 +33,7 @@ _NAMES = {
     "nn": ".frontend.nn",
     "ops": ".ops",
     "optim": ".frontend.optim",
+    "random": ".frontend.sampling",
     "set_seed": ".frontend.random:set_seed",
     "spec": ".frontend.specs:spec",
     "step": ".frontend.step:step",
