@@ -152,6 +152,7 @@ def test_encoder_stack():
     check(ours, theirs, data(4, 3, 6), CAUSAL, PADDING)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_transformer(norm_first):
     ours, theirs = pair("Transformer", 6, 2, 2, 1, 8, dropout=0.0, norm_first=norm_first, batch_first=True)
