@@ -208,3 +208,18 @@ def test_alpha_dropout_keeps_mean_and_variance():
 def test_dropping_everything(layer):
     _, y = dropped(layer(1.0), (5, 3))
     assert (y == 0).all()
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 4, np.inf])
+def test_the_direction_of_nothing_is_nothing(p, target):
+    """Also where eps to the power p is 0 in float32; the gradient is that of x / eps, as torch's."""
+    x = np.array([[0, 0, 0], [3, 0, 4]], np.float32)
+    f = gc.compile(lambda x: (gc.ops.normalize(x, p), gc.grad(lambda x: gc.ops.normalize(x, p).sum())(x)), gc.spec(2, 3), target=target)
+    t = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.normalize(t, float(p))
+    y.sum().backward()
+    found, slope = f(x)
+    np.testing.assert_allclose(found, y.detach(), rtol=1e-5)
+    if p != 4:  # there the bound on the norm is 1e-9.5, and torch's 1e-12
+        np.testing.assert_allclose(slope, t.grad, rtol=1e-4, atol=1e-6)
+    assert np.isfinite(slope).all()
