@@ -93,6 +93,15 @@ def test_a_named_batch_on_the_cpu(name, arrays):
     check(getattr(nn, name)(), getattr(torch.nn, name)(), *arrays, steps=1, named=True, target="cpu")
 
 
+def test_weights_are_buffers_under_torchs_names():
+    for name, settings, _ in CASES:
+        weights = {k: v for k, v in settings.items() if isinstance(v, np.ndarray)}
+        state = getattr(nn, name)(**settings).state_dict()
+        assert sorted(state) == sorted(weights) == sorted(getattr(torch.nn, name)(**{**settings, **{k: torch.tensor(v) for k, v in weights.items()}}).state_dict())
+        for k, v in weights.items():
+            np.testing.assert_array_equal(state[k], v)
+
+
 def test_batchmean_is_the_divergence_of_a_row():
     check(nn.KLDivLoss("batchmean"), torch.nn.KLDivLoss(reduction="batchmean"), X, P, steps=1)
 

@@ -78,6 +78,15 @@ def test_more_scores_of_labels():
         assert metrics.top_k_accuracy_score(CLASSES, ROWS, k=k) == pytest.approx(sk.top_k_accuracy_score(CLASSES, ROWS, k=k), rel=1e-12)
 
 
+def test_of_equal_scores_the_first_counts_as_larger(target):
+    """As argmax has it; scikit-learn takes the last."""
+    scores = np.array([[1.0, 3.0, 3.0, 3.0]] * 4)
+    for k, wanted in ((1, 0.25), (2, 0.5), (3, 0.75), (4, 1.0)):
+        assert metrics.top_k_accuracy_score(range(4), scores, k=k) == wanted
+        assert evaluated([metrics.top_k_accuracy(k)], scores, np.arange(4), "cross_entropy", target) == {f"top_{k}_accuracy": wanted}
+    assert evaluated(["accuracy"], scores, np.arange(4), "cross_entropy", target) == {"accuracy": 0.25}
+
+
 @pytest.mark.parametrize("drop", [True, False])
 @pytest.mark.parametrize("scores", [SCORES, ROWS[:, 0], np.zeros(N)], ids=["ties", "distinct", "constant"])
 def test_curves(scores, drop):
