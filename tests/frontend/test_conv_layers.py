@@ -291,3 +291,62 @@ def test_global_pooling(target):
         top = gc.compile(nn.GlobalMaxPool(keepdims), gc.spec(*P, dtype="float64"), target=target)
         np.testing.assert_allclose(mean(x), x.mean((2, 3), keepdims=keepdims), rtol=1e-12)
         np.testing.assert_array_equal(top(x), x.max((2, 3), keepdims=keepdims))
+
+
+# -- training ------------------------------------------------------------------------------------------------------------------------
+def network(lib, **dtype):
+    """A small network of convolution, strided and transposed convolution, and several poolings."""
+    return lib.Sequential(
+        lib.Conv2d(2, 4, 3, padding="same", padding_mode="replicate", **dtype),
+        lib.ReLU(),
+        lib.MaxPool2d(3, 2, 1),
+        lib.Conv2d(4, 4, 3, padding=1, groups=2, **dtype),
+        lib.Upsample(scale_factor=2, mode="bilinear"),
+        lib.ConvTranspose2d(4, 3, 2, stride=2, bias=False, **dtype),
+        lib.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False),
+        lib.LPPool2d(2, 2),
+        lib.AdaptiveAvgPool2d((3, 2)),
+        lib.Flatten(),
+        lib.Linear(18, 3, **dtype),
+    )
+
+
+@pytest.mark.parametrize("target", ["reference", pytest.param("cpu", marks=pytest.mark.slow)])
+def test_training_a_network_equals_torch(target):
+    """Five steps in float64 from the same weights."""
+    ours, theirs = network(nn, dtype="float64"), network(torch.nn).double()
+    model = gc.compile(ours, gc.spec("N", 2, 7, 5, dtype="float64"), loss="cross_entropy", optimizer=gc.optim.SGD(0.1, momentum=0.9), target=target)
+    ours.load_state_dict(values(theirs))
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9)
+    for step in range(5):
+        x, y = data(4, 2, 7, 5, seed=step), np.arange(4) % 3
+        model.train_on_batch(x, y)
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+        optimizer.step()
+    found = ours.state_dict()
+    for name, wanted in values(theirs).items():
+        np.testing.assert_allclose(found[name], wanted, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("case", [0, 2, 3, 5, 7, 9])
+def test_gradients_where_a_spatial_size_is_named(case, target):
+    fn, _ = SPATIAL[case]
+    weight = data(2, 1, 3, seed=5)
+
+    def value(F, x, w):
+        if case in (0, 3):
+            call = F.conv1d if case == 0 else F.conv_transpose1d
+            return (call(x, w, None, 2, 1, groups=2) ** 2).sum()
+        return (fn(F, x) ** 2).sum()
+
+    slope = gc.compile(
+        lambda x, w: gc.grad(lambda x, w: value(nn.functional, x, w), wrt=[0, 1] if case in (0, 3) else [0])(x, w),
+        gc.spec("N", 2, "L", dtype="float64"), gc.spec(2, 1, 3, dtype="float64"), target=target,
+    )  # fmt: skip
+    for n, size in ((2, 9), (1, 6)):
+        x, w = torch.tensor(data(n, 2, size), requires_grad=True), torch.tensor(weight, requires_grad=True)
+        value(torch.nn.functional, x, w).backward()
+        found = slope(x.detach().numpy(), weight)
+        for f, t in zip(found if isinstance(found, (tuple, list)) else [found], (x, w), strict=False):
+            np.testing.assert_allclose(f, t.grad.numpy(), rtol=1e-9, atol=1e-9)
