@@ -90,6 +90,7 @@ PLAIN = [
     ("ReplicationPad3d", (1,), {}, V),
     ("CircularPad1d", ((3, 1),), {}, L),
     ("CircularPad2d", ((3, 1, 0, 2),), {}, P),
+    ("CircularPad2d", ((-1, 2, 1, -2),), {}, P),
     ("CircularPad3d", (1,), {}, V),
     ("Upsample", (), {"scale_factor": 2}, P),
     ("Upsample", (11,), {"mode": "linear"}, L),
@@ -125,6 +126,28 @@ def test_unpooling_puts_maxima_back(rank, pool, shape):
     x = data(*shape)
     model = gc.compile(lambda x: backs[0](*pools[0](x), output_size=shape), gc.spec("N", *shape[1:], dtype="float64"), target="reference")
     np.testing.assert_array_equal(model(x), backs[1](*pools[1](torch.from_numpy(x)), output_size=shape).numpy())
+
+
+@pytest.mark.parametrize("name,args", [("MaxPool2d", (2,)), ("MaxPool2d", (3, 2, 1)), ("AdaptiveMaxPool2d", ((3, 2),))])
+@pytest.mark.parametrize("value", [0.0, -np.inf])
+def test_of_equal_elements_the_first_wins(name, args, value, target):
+    """Also where nothing is larger than the padding."""
+    x = np.full((1, 1, 4, 5), value)
+    ours, theirs = getattr(nn, name)(*args, return_indices=True), getattr(torch.nn, name)(*args, return_indices=True)
+    found = gc.compile(ours, gc.spec(*x.shape, dtype="float64"), target=target)(x)
+    for f, t in zip(found, theirs(torch.from_numpy(x)), strict=True):
+        np.testing.assert_array_equal(f, t.numpy())
+
+
+def test_a_window_of_zeros_has_no_slope():
+    x = np.zeros((1, 1, 4))
+    x[0, 0, 3] = 2.0
+    for p in (2, 3):
+        slope = gc.compile(gc.grad(lambda x, p=p: nn.functional.lp_pool1d(x, p, 2).sum()), gc.spec(1, 1, 4, dtype="float64"), target="reference")
+        t = torch.tensor(x, requires_grad=True)
+        torch.nn.functional.lp_pool1d(t, p, 2).sum().backward()
+        np.testing.assert_allclose(slope(x), t.grad.numpy(), atol=1e-15)
+        np.testing.assert_allclose(slope(x)[0, 0], [0, 0, 0, 1], atol=1e-15)
 
 
 def test_a_transposed_convolution_undoes_any_size():
