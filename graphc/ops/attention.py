@@ -158,7 +158,8 @@ def _dropout_prepare(ins: list[Node | None], attrs: dict[str, Any], at: int) -> 
     if not 0.0 <= p <= 1.0:
         raise TraceError(f"dropout_p = {p} is no probability")
     if p == 0.0:
-        ins[at] = ins[at + 1] = None
+        if ins[at] is not None or ins[at + 1] is not None:
+            raise TraceError("seed and step without dropout_p", hint="torch's order of arguments is that of nn.functional")
     elif ins[at] is None or ins[at + 1] is None:
         raise TraceError("dropout_p without seed and step", hint="nn.MultiheadAttention(..., dropout=p) gives them in training")
     attrs["stream"] = int(attrs["stream"]) & 0xFFFFFFFF
@@ -181,6 +182,7 @@ _seed = np.array([1, 2], np.uint32)
     errors=lambda: [
         Sample((rand(5, 4), rand(5, 3), rand(5, 4)), error="features differ"), Sample((rand(5, 4), rand(6, 4), rand(5, 4)), error="lengths differ"),
         Sample((rand(5, 4), rand(5, 4), rand(5, 4)), {"dropout_p": 0.5}, error="without seed"), Sample((rand(5, 4), rand(5, 4), rand(5, 4)), {"dropout_p": 1.5}, error="probability"),
+        Sample((rand(5, 4), rand(5, 4), rand(5, 4), None, 0.0, True), error="nn.functional"),
     ],
     tolerance=_tolerance,
     onnx="Attention",
