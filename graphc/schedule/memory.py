@@ -72,11 +72,14 @@ def lifetimes(schedule: Schedule) -> dict[Buffer, tuple[int, int]]:
             elif isinstance(item, Check):
                 touch(item.buffer, low, high)
             else:
-                phases = [i.phase for i in item.body] or [item.phase]
-                walk(item.body, whole or (min(phases), item.phase))
+                walk(item.body, whole or (_first_phase(item), item.phase))
 
     walk(schedule.items, None)
     return span
+
+
+def _first_phase(item: Launch | Check | Repeat) -> int:
+    return min([item.phase, *map(_first_phase, item.body)]) if isinstance(item, Repeat) else item.phase
 
 
 def plan_memory(schedule: Schedule, dims: Mapping[str, int]) -> MemoryPlan:

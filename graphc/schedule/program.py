@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ..errors import CompileError
-from ..ir.dims import Size, sym
+from ..ir.dims import Size, floordiv, substitute, sym
 from ..ir.graph import Graph
 from ..ir.layout import Layout, row_major
 from ..ir.node import Node, toposort
@@ -71,7 +71,8 @@ class Check:
 
 @dataclass(eq=False)
 class Repeat:
-    """A list of launches repeated ``count`` times; the trip number reaches index expressions as ``trip``."""
+    """A list of launches repeated ``count`` times. The trip number reaches index expressions as ``trip``; in a repeat inside
+    a repeat it is flattened: the outer trip times the inner count, plus the inner trip."""
 
     count: Size
     body: list[Launch | Check | Repeat]
@@ -147,8 +148,7 @@ class _Scheduler:
         self._leaves(graph)
         items = self._order(graph, grouping, nests)
         places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
-        for item in _launches(items):
-            item.nest = resolve(item.nest, places)
+        _resolve(items, places)
         if not graph.updates:
             items = _hoist_static(items)
         _phases(items)
@@ -182,17 +182,19 @@ class _Scheduler:
                 self.buffers[node] = Buffer(node, node.tensor, row_major(node.ndim), "temp")
 
     # -- scans -----------------------------------------------------------------------------------------------------------
-    def _scan(self, node: Node, decisions: list[Decision]) -> list[Launch | Check | Repeat]:
+    def _scan(self, node: Node, decisions: list[Decision], depth: int = 0, outer_trip: Size = 0) -> list[Launch | Check | Repeat]:
         """A scan as copies of the initial carries, a repeat of its body's launches, and copies of the final carries.
 
         A carry lies in a buffer of two places: trip t reads place t % 2 and writes place (t + 1) % 2. Inputs and stacked
         outputs are slices at the trip (or at its mirror image); index maps carry all of it, so the body is scheduled like
-        any graph.
+        any graph. Each depth of scans has a counter of its own until :func:`_resolve` knows all counts. ``outer_trip`` is the
+        flattened iteration of the scans around, which random numbers in the body continue.
         """
         body: Graph = node.attrs["body"]
         n_carry, n_xs = node.attrs["n_carry"], node.attrs["n_xs"]
-        length, trip = node.attrs["length"], sym(TRIP)
+        length, trip = node.attrs["length"], sym(_counter(depth))
         at = length - 1 - trip if node.attrs["reverse"] else trip
+        iteration = outer_trip * length + at
         image: dict[Node, Node] = {}
         carries: list[Node] = []
         for i, (inner, operand) in enumerate(zip(body.inputs, node.inputs, strict=True)):
@@ -208,7 +210,7 @@ class _Scheduler:
                 image[inner.node] = outer
         roots = _own_results([_rebuild(n, image) for _, n in body.outputs])
         inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
-        grouping = group_graph(inside, trip, self.limits)
+        grouping = group_graph(inside, iteration, self.limits)
         decisions += grouping.decisions
         for i, root in enumerate(roots):
             if i < n_carry:
@@ -225,12 +227,13 @@ class _Scheduler:
         self._temporaries(stored, _unpadded(grouping))
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
-        if len(nests) != len(grouping.groups):
-            raise CompileError("a scan inside a scan is not compiled for this target yet", hint='target="reference" runs it')
-        reads = {number: _reads(nest) for number, nest in nests.items()}
+        scans = {g.number: g.anchor for g in grouping.groups if g.kind == "scan" and g.anchor is not None}
+        reads = {number: _reads(nest) for number, nest in nests.items()} | {number: set(inner.inputs) for number, inner in scans.items()}
         producers = {n: g.number for n, g in grouping.home.items()}
-        before = {k: {producers[r] for r in reads[k] if r in producers} - {k} for k in nests}
-        rows: list[Launch | Check | Repeat] = [self._launch(nests[k], reads[k]) for k in _toposort(before)]
+        before = {k: {producers[maker(r)] for r in nodes if maker(r) in producers} - {k} for k, nodes in reads.items()}
+        rows: list[Launch | Check | Repeat] = []
+        for k in _toposort(before):
+            rows += self._scan(scans[k], decisions, depth + 1, iteration) if k in scans else [self._launch(nests[k], reads[k])]
         items: list[Launch | Check | Repeat] = [
             self._move(outer, (), pair, (0,)) for outer, pair in zip(node.inputs, carries, strict=False)
         ]
@@ -345,6 +348,45 @@ class _Scheduler:
         target = lookup("input").call(f"{slot.attrs['name']}.new", slot.shape, slot.dtype)
         self.buffers[target] = replace_buffer(self.buffers[slot], target)
         return self._move(node, (), target, ())
+
+
+def _counter(depth: int) -> str:
+    """The symbol of the trip of a scan inside ``depth`` others."""
+    return f"{TRIP}{depth}" if depth else TRIP
+
+
+def _resolve(items: list[Launch | Check | Repeat], places: Mapping[Node, Place], counts: tuple[Size, ...] = ()) -> None:
+    """Makes addresses flat, and the counters of nested repeats parts of the one trip number that a kernel is given."""
+    flat: Size = sym(TRIP)
+    values: dict[str, Size] = {}
+    for depth, count in reversed(list(enumerate(counts))):
+        rest = floordiv(flat, count)
+        values[_counter(depth)] = flat - rest * count if depth else flat
+        flat = rest
+    for item in items:
+        if isinstance(item, Repeat):
+            _resolve(item.body, places, (*counts, item.count))
+        elif isinstance(item, Launch):
+            item.nest = resolve(item.nest, places)
+            if len(counts) > 1:
+                item.nest = _with_counters(item.nest, values)
+
+
+def _with_counters(nest: Nest, values: Mapping[str, Size]) -> Nest:
+    """The nest with counters of repeats replaced in its index expressions."""
+
+    def write(w: Write) -> Write:
+        return Write(w.node, tuple(substitute(e, values) for e in w.index), scalar(w.value))
+
+    def scalar(value: s.Scalar) -> s.Scalar:
+        return s.substitute_scalar(value, values)
+
+    stages = tuple(
+        Stage(tuple(map(write, st.points)), tuple(replace(a, value=scalar(a.value)) for a in st.accs), tuple(map(write, st.writes)))
+        for st in nest.stages
+    )
+    contract = nest.contract and replace(nest.contract, a=scalar(nest.contract.a), b=scalar(nest.contract.b))
+    return replace(nest, stages=stages, contract=contract)
 
 
 def replace_buffer(buffer: Buffer, node: Node) -> Buffer:
