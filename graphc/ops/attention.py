@@ -71,14 +71,14 @@ def masked_softmax(x: Node, axis: int = -1) -> Node:
 
 # -- scaled dot products -----------------------------------------------------------------------------------------------------
 def _check(q: Node, k: Node, mask: Node | None, attrs: dict[str, Any]) -> None:
-    if q.ndim < 2 or q.ndim != k.ndim:
+    if q.ndim < 2 or k.ndim < 2:
         raise ShapeError(f"query (..., L, E) and key (..., S, E) expected, not {show(q.shape)} and {show(k.shape)}")
     if q.shape[-1] != k.shape[-1]:
         raise ShapeError(f"features differ: query {show(q.shape)} and key {show(k.shape)}")
     if not (q.dtype.is_float and k.dtype.is_float):
         raise DTypeError(f"query and key must be float, not {q.type} and {k.type}")
     if attrs["enable_gqa"]:
-        heads, groups = (q.shape[-3], k.shape[-3]) if q.ndim > 2 else (0, 0)
+        heads, groups = (q.shape[-3], k.shape[-3]) if q.ndim > 2 < k.ndim else (0, 0)
         if not (isinstance(heads, int) and isinstance(groups, int) and groups and heads % groups == 0):
             raise ShapeError(f"the heads of query {show(q.shape)} are no multiple of those of key {show(k.shape)}", hint="(..., heads, L, E)")
     if mask is not None and mask.dtype != bool_ and not mask.dtype.is_float:
@@ -148,7 +148,7 @@ def _attention_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     q, k, v, mask, *_ = ins
     assert q is not None and k is not None and v is not None
     _check(q, k, mask, attrs)
-    if k.ndim != v.ndim or k.shape[-2] != v.shape[-2]:
+    if v.ndim < 2 or k.shape[-2] != v.shape[-2]:
         raise ShapeError(f"lengths differ: key {show(k.shape)} and value {show(v.shape)}")
     _dropout_prepare(ins, attrs, 4)
 
@@ -178,6 +178,7 @@ _seed = np.array([1, 2], np.uint32)
         Sample((rand(2, 3, 4), rand(2, 3, 4, seed=1), rand(2, 3, 3, seed=2)), {"scale": 0.25}), Sample((rand(2, 5, 4), rand(2, 5, 4, seed=1), rand(2, 5, 4, seed=2), _holes)),
         Sample((rand(2, 6, 3, 4), rand(2, 2, 5, 4, seed=1), rand(2, 2, 5, 3, seed=2)), {"enable_gqa": True}), Sample((rand(2, 3, 5, 4), rand(2, 1, 5, 4, seed=1), rand(2, 1, 5, 4, seed=2))),
         Sample((rand(0, 3, 4), rand(0, 5, 4), rand(0, 5, 4))), Sample((rand(1, 1, 4), rand(1, 1, 4), rand(1, 1, 4, seed=1))), Sample((rand(2, 2, 4), rand(2, 5, 4), rand(2, 5, 4)), {"is_causal": True}),
+        Sample((rand(3, 2, 4), rand(2, 3, 5, 4), rand(2, 3, 5, 4))),
     ],
     errors=lambda: [
         Sample((rand(5, 4), rand(5, 3), rand(5, 4)), error="features differ"), Sample((rand(5, 4), rand(6, 4), rand(5, 4)), error="lengths differ"),

@@ -13,7 +13,7 @@ from ..ir.node import Node
 from ..ir.op import Sample, lookup
 from ..ir.types import Shape
 from .define import composite, normal_axes, normal_axis, operands, rand, show
-from .elementwise import absolute, maximum, pow, sqrt
+from .elementwise import absolute, maximum, ne, pow, sqrt
 from .reductions import max as reduce_max
 from .reductions import mean, variance
 from .reductions import sum as reduce_sum
@@ -348,8 +348,8 @@ def _normalize_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     _float(x)
     attrs["axis"] = normal_axis(attrs["axis"], x.ndim)
     attrs["p"], attrs["eps"] = float(attrs["p"]), float(attrs["eps"])
-    if not attrs["p"] > 0:
-        raise ShapeError(f"p={attrs['p']} must be positive")
+    if math.isnan(attrs["p"]) or attrs["p"] == -math.inf:
+        raise ShapeError(f"p={attrs['p']} is no norm", hint="a number, or math.inf for the largest size")
 
 
 @composite(
@@ -358,24 +358,29 @@ def _normalize_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     prepare=_normalize_prepare,
     samples=lambda: [
         Sample((rand(5, 7),)), Sample((rand(2, 3, 19),), {"axis": -1}), Sample((np.zeros((3, 4)),), {"eps": 0.5}, smooth=False), Sample((rand(0, 7),)), Sample((rand(5, 7),), {"p": 1, "axis": 0}),
-        Sample((rand(4, 9),), {"p": math.inf}), Sample((rand(4, 9, low=0.3),), {"p": 3}), Sample((rand(5, 1),), {"p": 2.5}),
+        Sample((rand(4, 9),), {"p": math.inf}), Sample((rand(4, 9, low=0.3),), {"p": 3}), Sample((rand(5, 1),), {"p": 2.5}), Sample((rand(4, 9, low=0.3),), {"p": -1}),
+        Sample((rand(4, 9),), {"p": 0}),
     ],
-    errors=lambda: [Sample((rand(5, 7),), {"axis": 2}, error="axis 2"), Sample((rand(5, 7),), {"p": 0}, error="p=0.0")],
+    errors=lambda: [Sample((rand(5, 7),), {"axis": 2}, error="axis 2"), Sample((rand(5, 7),), {"p": math.nan}, error="p=nan")],
     tolerance={"float32": 2e-5, "float64": 1e-11},
     onnx="LpNormalization",
 )  # fmt: skip
 def normalize(x: Node, p: float = 2.0, axis: int = 1, eps: float = 1e-12) -> Node:
-    """``x / max(|x|_p, eps)`` along ``axis``: rows of length 1, as torch's ``normalize``.
+    """``x / max(|x|_p, eps)`` along ``axis``, ``|x|_p = (sum |x|^p)^(1/p)``: rows of length 1, as torch's ``normalize``.
 
-    A zero vector stays 0 and its gradient is ``g / eps``: the bound is put below the power sum, before its root, whose slope
-    at 0 is infinite.
+    ``p=inf`` divides by the largest size, ``p=0`` by how many are not 0. A zero vector stays 0 and its gradient is ``g / eps``:
+    the bound is put below the power sum, before its root, whose slope at 0 is infinite.
     """
     if p == 2.0:
         return x * (1.0 / sqrt(maximum(reduce_sum(x * x, axis, keepdims=True), eps * eps)))
     size = absolute(x)
     if p == math.inf:
         return x / maximum(reduce_max(size, axis, keepdims=True), eps)
-    if p == 1.0:
-        return x / maximum(reduce_sum(size, axis, keepdims=True), eps)
+    if p in (0.0, 1.0):
+        terms = size if p else ne(x, 0.0).cast(x.dtype)
+        return x / maximum(reduce_sum(terms, axis, keepdims=True), eps)
+    powers = reduce_sum(pow(size, p), axis, keepdims=True)
+    if p < 0:
+        return x / maximum(pow(powers, 1.0 / p), eps)
     bound = max(eps**p, float(np.finfo(np.float32).tiny))  # a power that float32 would round to 0
-    return x * pow(maximum(reduce_sum(pow(size, p), axis, keepdims=True), bound), -1.0 / p)
+    return x * pow(maximum(powers, bound), -1.0 / p)

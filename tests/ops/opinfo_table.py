@@ -6,19 +6,42 @@ from collections.abc import Callable
 from typing import Any
 
 from graphc import ops
+from graphc.frontend.nn import functional
 
 __all__ = ["ADAPT", "LEFT_OUT", "REASONS"]
 
 LEFT_OUT: dict[str, str] = {
+    "nn.functional.dropout": "random numbers of its own",
     "unfold": "torch's method slides a window along one axis; ours is nn.functional.unfold",
 }
 """Names that both have with another meaning, and why they are not compared."""
+
+
+def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    if training:  # the layer, not the operator, keeps running statistics
+        return ops.batch_norm_train(x, weight, bias, eps=eps)[0]
+    return ops.batch_norm(x, mean, var, weight, bias, eps=eps)
+
+
+def _forward(options):
+    """Without what concerns gradients alone."""
+    return {k: v for k, v in options.items() if k not in ("sparse", "scale_grad_by_freq")}
+
+
+def _instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
+    return ops.instance_norm(x, weight, bias, eps=eps)
+
 
 ADAPT: dict[str, Callable[..., Any]] = {
     "abs": lambda x: ops.absolute(x),
     "amax": lambda x, dim=None, keepdim=False: ops.max(x, dim if dim != () else None, keepdim),
     "bmm": lambda x, y: ops.matmul(x, y),
     "cat": lambda xs, dim=0: ops.concat(list(xs), dim),
+    "_safe_softmax": lambda x, dim=-1: ops.masked_softmax(x, dim),
+    "nn.functional.batch_norm": _batch_norm,
+    "nn.functional.embedding": lambda w, i, padding_idx=None, **k: ops.embedding(i, w, padding_idx, **_forward(k)),
+    "nn.functional.embedding_bag": lambda w, i, *a, **k: functional.embedding_bag(i, w, *a, **_forward(k)),
+    "nn.functional.instance_norm": _instance_norm,
     "mm": lambda x, y: ops.matmul(x, y),
     "mv": lambda x, y: ops.matmul(x, y),
     "dot": lambda x, y: ops.matmul(x, y),
@@ -27,6 +50,11 @@ ADAPT: dict[str, Callable[..., Any]] = {
 }
 
 REASONS: dict[str, dict[str, str]] = {
+    "nn.functional.batch_norm": {"(N, C, ...) expected": "rows without channels"},
+    "nn.functional.embedding": {"max_norm": "a lookup does not change its table"},
+    "nn.functional.embedding_bag": {"max_norm": "a lookup does not change its table"},
+    "nn.functional.normalize": {"rank 0": "a scalar has no axis"},
+    "nn.functional.scaled_dot_product_attention": {"dropout_p=0.5": "random numbers of its own"},
     "nn.functional.cosine_similarity": {"rank 0": "a scalar has no axis"},
     "nn.functional.gaussian_nll_loss": {"differ": "losses do not broadcast the target"},
     "nn.functional.multi_margin_loss": {"scores must be": "a scalar has no classes", "need integer targets ()": "one row of scores takes one label, not an array of one"},

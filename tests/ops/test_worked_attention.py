@@ -205,3 +205,42 @@ def test_a_large_mean_costs_no_digits(target):
     want = (x - x.astype(float).mean(1, keepdims=True)) / np.sqrt(x.astype(float).var(1, keepdims=True) + 1e-5)
     np.testing.assert_allclose(value(target, ops.layer_norm, x), want, atol=2e-3)
     np.testing.assert_allclose(value(target, lambda x: ops.batch_norm_train(x)[0], x.T.copy()), want.T, atol=2e-3)
+
+
+# -- torch's order of arguments -------------------------------------------------------------------------------------------------
+def test_functions_take_torchs_arguments():
+    torch = pytest.importorskip("torch")
+    theirs, ours = torch.nn.functional, nn.functional
+    x, w, b = RNG.normal(size=(2, 4, 6)), RNG.normal(size=(4,)), RNG.normal(size=(4,))
+    q, mask = RNG.normal(size=(2, 4, 4)), RNG.random((4, 4)) < 0.7
+    table, offsets = RNG.normal(size=(5, 3)), np.array([0, 2])
+    words = np.array([1, 4, 2])
+    cases = [
+        (lambda f, x, w, b: f.layer_norm(x, (4, 6), None, None, 1e-3), (x, w, b)),
+        (lambda f, x, w: f.rms_norm(x, (4,), w, 1e-3), (q, w)),
+        (lambda f, x, w, b: f.group_norm(x, 2, w, b, 1e-3), (x, w, b)),
+        (lambda f, q, m: f.scaled_dot_product_attention(q, q, q, m, 0.0, False, scale=0.3), (q, mask)),
+        (lambda f, i, t, o: f.embedding_bag(i, t, o, mode="max", padding_idx=1), (words, table, offsets)),
+        (lambda f, x, w, b: f.normalize(x, dim=-1), (x, w, b)),
+    ]
+    for fn, arrays in cases:
+        want = fn(theirs, *map(torch.tensor, arrays))
+        np.testing.assert_allclose(value("reference", lambda *a: fn(ours, *a), *arrays), want, rtol=1e-10)  # noqa: B023
+    with pytest.raises(ShapeError, match="normalized_shape"):
+        ours.layer_norm(ops.input("x", (2, 3), "float64"), 4)
+
+
+def test_functional_dropout(target):
+    x = np.ones((100, 10), np.float32)
+
+    def fn(x):
+        f = nn.functional
+        return f.dropout(x, 0.5), f.dropout(x, 0.5), f.dropout(x, 0.5, training=False), f.scaled_dot_product_attention(x, x, x, dropout_p=1.0)
+
+    a, b, c, d = gc.step(fn, gc.spec(100, 10), target=target)(x)
+    assert 0.4 < (a == 0).mean() < 0.6 and set(np.unique(a)) == {0, 2} and not np.array_equal(a, b)
+    assert (c == 1).all() and (d == 0).all()
+    a, b, c, _ = gc.compile(fn, gc.spec(100, 10), target=target)(x)
+    assert (a == 1).all() and (b == 1).all()
+    with pytest.raises(gc.TraceError, match="outside of a trace"):
+        nn.functional.dropout(ops.input("x", (3,), "float32"))

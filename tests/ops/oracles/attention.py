@@ -27,7 +27,8 @@ def _attention(query, key, value, attn_mask=None, is_causal=False, scale=None, e
     q, k, v = (_batched(x if x.ndim > 2 else x[None], 3) for x in (query, key, value))
     extra = {"outputs": 4, "used": 3, "qk_matmul_output_mode": 3} if weights else {}
     out = _run("Attention", [q, k, v, attn_mask], is_causal=int(is_causal), scale=scale, **extra)
-    return out.reshape(*query.shape[:-1], key.shape[-2] if weights else value.shape[-1])
+    lead = query.shape[:-2] if enable_gqa else np.broadcast_shapes(query.shape[:-2], key.shape[:-2])
+    return out.reshape(*lead, query.shape[-2], key.shape[-2] if weights else value.shape[-1])
 
 
 def _weights(query, key, *args, **kwargs):
