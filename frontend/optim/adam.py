@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from graphc import ops
 from graphc.ir.dtypes import float64
@@ -17,17 +17,30 @@ __all__ = ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"]
 
 
 @dataclass(eq=False, repr=False)
-class Adam(Optimizer):
+class Moments(Optimizer):
+    """The settings that this family shares: decay rates of the two averages, a floor under the divisor, weight decay."""
+
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    slots: ClassVar[Any] = ("m", "v")
+
+    def check(self) -> None:
+        super().check()
+        self.betas = self._betas(self.betas)
+        self._numbers("eps", "weight_decay")
+
+
+@dataclass(eq=False, repr=False)
+class Adam(Moments):
     """Adam (Kingma and Ba 2015) with bias correction, as ``torch.optim.Adam``.
 
     ``weight_decay`` is added to the gradient (L2), with ``decoupled_weight_decay`` as in :class:`AdamW`; ``amsgrad`` divides by the
     largest second moment so far (Reddi, Kale and Kumar 2018).
     """
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     amsgrad: bool = False
     _: KW_ONLY
     decoupled_weight_decay: bool = False
@@ -35,11 +48,6 @@ class Adam(Optimizer):
     @property
     def slots(self) -> tuple[str, ...]:
         return ("m", "v", "top") if self.amsgrad else ("m", "v")
-
-    def check(self) -> None:
-        super().check()
-        self.betas = self._betas(self.betas)
-        self._numbers("eps", "weight_decay")
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.adam_update(
@@ -57,24 +65,19 @@ class AdamW(Adam):
 
 
 @dataclass(eq=False, repr=False)
-class NAdam(Optimizer):
+class NAdam(Moments):
     """Adam with Nesterov's momentum (Dozat 2016), as ``torch.optim.NAdam``."""
 
     lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     momentum_decay: float = 4e-3
     decoupled_weight_decay: bool = False
 
     def check(self) -> None:
         super().check()
-        self.betas = self._betas(self.betas)
-        self._numbers("eps", "weight_decay", "momentum_decay")
+        self._numbers("momentum_decay")
 
     def state_spec(self, param: Parameter) -> dict[str, tuple[tuple[int, ...], Any, float]]:
-        moment = (param.shape, param.dtype, 0.0)
-        return {"m": moment, "v": moment, "mu_product": ((), float64, 1.0)}
+        return {**super().state_spec(param), "mu_product": ((), float64, 1.0)}
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.nadam_update(
@@ -84,21 +87,10 @@ class NAdam(Optimizer):
 
 
 @dataclass(eq=False, repr=False)
-class RAdam(Optimizer):
+class RAdam(Moments):
     """Rectified Adam (Liu et al. 2020): plain momentum until the second moment can be trusted, as ``torch.optim.RAdam``."""
 
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
-
-    slots = ("m", "v")
-
-    def check(self) -> None:
-        super().check()
-        self.betas = self._betas(self.betas)
-        self._numbers("eps", "weight_decay")
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.radam_update(
@@ -108,20 +100,12 @@ class RAdam(Optimizer):
 
 
 @dataclass(eq=False, repr=False)
-class Adamax(Optimizer):
+class Adamax(Moments):
     """Adam with the largest gradient in the place of the second moment (Kingma and Ba 2015), as ``torch.optim.Adamax``."""
 
     lr: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
 
     slots = ("m", "u")
-
-    def check(self) -> None:
-        super().check()
-        self.betas = self._betas(self.betas)
-        self._numbers("eps", "weight_decay")
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.adamax_update(

@@ -5,7 +5,7 @@ the group), with the formulas, argument names and defaults of ``torch.optim.lr_s
 ``t`` comes from the step counter in the store and ``lr`` is state, so nothing is done between steps, a resumed training goes on
 alike, and assigning ``model.learning_rate`` rescales the whole schedule without compiling.
 
-Called with numbers it gives a number, to look at or to plot. Any function of two tensors may stand in its place:
+Called with numbers it gives a number, to look at or to plot: ``schedule(model.steps, model.learning_rate)`` is the next step's. Any function of two tensors may stand in its place:
 ``optim.SGD(0.1, schedule=lambda t, lr: lr / (1 + 0.01 * t))``. With ``steps_per_epoch=n`` time is counted in epochs of n updates.
 What depends on a metric cannot be known inside a step: ``callbacks.ReduceLROnPlateau``.
 

@@ -210,7 +210,7 @@ def test_penalties_are_those_of_the_penalised_loss(target):
     """L + lambda |W|^2 has the gradient 2 lambda W (not lambda W, which is torch's weight_decay); |W| has sign(W), 0 at 0."""
     w = nn.Parameter(np.array([1.0, -2.0, 0.0]), name="w")
     v = nn.Parameter(np.array([1.0, -2.0, 0.0]), name="v")
-    a, b = optim.SGD(0.1, l1=0.3, l2=0.25), optim.SGD(0.1)
+    a, b = optim.SGD(0.1, l1=0.3, groups=[optim.Group("w", l2=0.25)]), optim.SGD(0.1)
 
     def fn():
         first, second = (w * 1.0).sum(), (v * 1.0).sum() + optim.penalty([v], l1=0.3, l2=0.25)
