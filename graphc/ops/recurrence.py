@@ -11,7 +11,6 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,16 +19,17 @@ import numpy as np
 
 from ..errors import ShapeError, TraceError
 from ..ir.dims import Size, evaluate
-from ..ir.graph import Graph, Input
+from ..ir.graph import Graph
 from ..ir.node import Node, toposort
 from ..ir.op import Sample, lookup
-from ..ir.provenance import Provenance, active, watching
+from ..ir.provenance import watching
 from ..ir.types import TensorType, TupleType, Type
-from .define import as_node, constant, primitive, rand
+from .bodies import argument, close, fill_tree, flat_tree, inline, show_tree
+from .define import constant, primitive, rand
 from .elementwise import tanh
 from .views import broadcast_to
 
-__all__ = ["inline", "reads_trip", "scan"]
+__all__ = ["reads_trip", "scan"]
 
 
 # -- the record ------------------------------------------------------------------------------------------------------------
@@ -131,8 +131,8 @@ def _call(
     iteration is computed once, outside. ``reverse`` walks from the last element to the first; ys stay in the order of xs.
     Random numbers inside differ in each iteration: their trip is the index of the element.
     """
-    carry0, carry_tree = _flatten(init)
-    elements, x_tree = _flatten(xs)
+    carry0, carry_tree = flat_tree(init)
+    elements, x_tree = flat_tree(xs)
     if not carry0 and not elements and length is None:
         raise ShapeError("scan: without xs, length= says how often the body runs")
     if any(x.ndim == 0 for x in elements):
@@ -146,20 +146,20 @@ def _call(
 
     depth = _depth.get() + 1
     unique = next(_fresh)
-    args_c = [_argument(f"$t{depth}.{unique}c{i}", c.shape, c) for i, c in enumerate(carry0)]
-    args_x = [_argument(f"$t{depth}.{unique}x{i}", x.shape[1:], x) for i, x in enumerate(elements)]
+    args_c = [argument(f"$t{depth}.{unique}c{i}", c.shape, c) for i, c in enumerate(carry0)]
+    args_x = [argument(f"$t{depth}.{unique}x{i}", x.shape[1:], x) for i, x in enumerate(elements)]
     token = _depth.set(depth)
     try:
         with watching() as made:
-            result = fn(_unflatten(carry_tree, args_c), _unflatten(x_tree, args_x))
+            result = fn(fill_tree(carry_tree, args_c), fill_tree(x_tree, args_x))
     finally:
         _depth.reset(token)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TraceError("scan: the body must return (carry, y)", hint="return carry, None")
-    carry1, tree1 = _flatten(result[0])
-    rows, y_tree = _flatten(result[1])
+    carry1, tree1 = flat_tree(result[0])
+    rows, y_tree = flat_tree(result[1])
     if tree1 != carry_tree:
-        raise TraceError(f"scan: the carry starts as {_show(carry_tree)} and comes back as {_show(tree1)}")
+        raise TraceError(f"scan: the carry starts as {show_tree(carry_tree)} and comes back as {show_tree(tree1)}")
     for i, (a, b) in enumerate(zip(carry0, carry1, strict=True)):
         if a.type != b.type:
             raise ShapeError(
@@ -176,11 +176,7 @@ def _call(
         lookup("scan"), (*carry0, *elements, *captured), body=body, n_carry=len(carry0), n_xs=len(elements), length=count, reverse=bool(reverse)
     )  # fmt: skip
     results = [node[i] for i in range(len(carry0) + len(rows))]
-    return _unflatten(carry_tree, results[: len(carry0)]), _unflatten(y_tree, results[len(carry0) :])
-
-
-def _argument(name: str, shape: Sequence[Size], like: Node) -> Node:
-    return Node.make(lookup("input"), (), name=name, shape=tuple(shape), dtype=like.dtype)
+    return fill_tree(carry_tree, results[: len(carry0)]), fill_tree(y_tree, results[len(carry0) :])
 
 
 def _captures(outputs: Sequence[Node], own: Sequence[Node], made: set[Node]) -> list[Node]:
@@ -236,76 +232,8 @@ def _level(nodes: Iterable[Node]) -> int:
 
 def _close(outputs: Sequence[Node], args_c: Sequence[Node], args_x: Sequence[Node], captured: Sequence[Node], level: int) -> Graph:
     """The body as a graph over arguments named by level."""
-    image: dict[Node, Node] = {}
-    inputs: list[Input] = []
-    for letter, nodes in (("c", args_c), ("x", args_x), ("k", captured)):
-        for i, n in enumerate(nodes):
-            name = f"$s{level}{letter}{i}"
-            image[n] = _argument(name, n.shape, n)
-            inputs.append(Input(name, image[n]))
-    outer = active()
-    prov = Provenance()
-    for n in toposort(outputs, set(image)):
-        if n not in image:
-            with outer.inherit(n) if outer is not None else nullcontext():
-                image[n] = Node.make(n.op, [image[i] for i in n.inputs], **n.attrs)
-        if outer is not None:
-            origin = outer.of(n)
-            prov.add(image[n], origin.locs, origin.scopes)
-    return Graph("body", tuple(inputs), tuple((f"r{i}", image[n]) for i, n in enumerate(outputs)), provenance=prov)
-
-
-def inline(body: Graph, args: Sequence[Node]) -> list[Node]:
-    """The outputs of a body on other arguments."""
-    image = {i.node: a for i, a in zip(body.inputs, args, strict=True)}
-    outer = active()
-    for n in toposort([n for _, n in body.outputs], set(image)):
-        if n not in image:
-            origin = body.provenance.of(n)
-            with outer.recording(origin.locs, origin.scopes) if outer is not None and origin.locs else nullcontext():
-                image[n] = Node.make(n.op, [image[i] for i in n.inputs], **n.attrs)
-    return [image[n] for _, n in body.outputs]
-
-
-# -- trees of tensors ------------------------------------------------------------------------------------------------------
-_LEAF = "tensor"
-
-
-def _flatten(value: Any) -> tuple[list[Node], Any]:
-    """Tensors in order, and the structure that held them."""
-    if value is None:
-        return [], None
-    if isinstance(value, (tuple, list)):
-        parts = [_flatten(v) for v in value]
-        return [n for p, _ in parts for n in p], (type(value).__name__, tuple(t for _, t in parts))
-    if isinstance(value, dict):
-        parts = [_flatten(value[k]) for k in sorted(value)]
-        return [n for p, _ in parts for n in p], ("dict", tuple(sorted(value)), tuple(t for _, t in parts))
-    return [as_node(value)], _LEAF
-
-
-def _unflatten(tree: Any, nodes: Sequence[Node]) -> Any:
-    rest = iter(nodes)
-
-    def build(t: Any) -> Any:
-        if t is None:
-            return None
-        if t == _LEAF:
-            return next(rest)
-        if t[0] == "dict":
-            return {k: build(v) for k, v in zip(t[1], t[2], strict=True)}
-        values = [build(v) for v in t[1]]
-        return values if t[0] == "list" else tuple(values)
-
-    return build(tree)
-
-
-def _show(tree: Any) -> str:
-    if tree is None or tree == _LEAF:
-        return str(tree)
-    if tree[0] == "dict":
-        return "{" + ", ".join(f"{k}: {_show(t)}" for k, t in zip(tree[1], tree[2], strict=True)) + "}"
-    return f"{tree[0]}({', '.join(map(_show, tree[1]))})"
+    groups = (("c", args_c), ("x", args_x), ("k", captured))
+    return close(outputs, [(f"$s{level}{letter}{i}", n) for letter, nodes in groups for i, n in enumerate(nodes)])
 
 
 def _cell(c: Node, x: Node) -> tuple[Node, Node]:
