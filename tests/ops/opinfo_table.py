@@ -17,10 +17,9 @@ LEFT_OUT: dict[str, str] = {
 """Names that both have with another meaning, and why they are not compared."""
 
 
-def _batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    if training:  # the layer, not the operator, keeps running statistics
-        return ops.batch_norm_train(x, weight, bias, eps=eps)[0]
-    return ops.batch_norm(x, mean, var, weight, bias, eps=eps)
+def _batch_norm(x, mean, var, weight=None, bias=None, training=False, **options):
+    mean, var = (None, None) if training else (mean, var)  # the layer, not the function, keeps running statistics
+    return functional.batch_norm(x, mean, var, weight, bias, training, **options)
 
 
 def _forward(options):
@@ -28,8 +27,9 @@ def _forward(options):
     return {k: v for k, v in options.items() if k not in ("sparse", "scale_grad_by_freq")}
 
 
-def _instance_norm(x, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
-    return ops.instance_norm(x, weight, bias, eps=eps)
+def _instance_norm(x, running_mean=None, running_var=None, use_input_stats=True, **options):
+    mean, var = (None, None) if use_input_stats else (running_mean, running_var)
+    return functional.instance_norm(x, mean, var, use_input_stats=use_input_stats, **options)
 
 
 ADAPT: dict[str, Callable[..., Any]] = {

@@ -219,6 +219,10 @@ def test_functions_take_torchs_arguments():
         (lambda f, x, w, b: f.layer_norm(x, (4, 6), None, None, 1e-3), (x, w, b)),
         (lambda f, x, w: f.rms_norm(x, (4,), w, 1e-3), (q, w)),
         (lambda f, x, w, b: f.group_norm(x, 2, w, b, 1e-3), (x, w, b)),
+        (lambda f, x, w, b: f.batch_norm(x, w, b * b, b, w, False, 0.1, 1e-3), (x, w, b)),
+        (lambda f, x, w, b: f.batch_norm(x, None, None, w, b, True, 0.1, 1e-3), (x, w, b)),
+        (lambda f, x, w, b: f.instance_norm(x, None, None, w, b, True, 0.1, 1e-3), (x, w, b)),
+        (lambda f, x, w, b: f.instance_norm(x, w, b * b, b, w, False, 0.1, 1e-3), (x, w, b)),
         (lambda f, q, m: f.scaled_dot_product_attention(q, q, q, m, 0.0, False, scale=0.3), (q, mask)),
         (lambda f, i, t, o: f.embedding_bag(i, t, o, mode="max", padding_idx=1), (words, table, offsets)),
         (lambda f, x, w, b: f.normalize(x, dim=-1), (x, w, b)),
@@ -226,6 +230,8 @@ def test_functions_take_torchs_arguments():
     for fn, arrays in cases:
         want = fn(theirs, *map(torch.tensor, arrays))
         np.testing.assert_allclose(value("reference", lambda *a: fn(ours, *a), *arrays), want, rtol=1e-10)  # noqa: B023
+    with pytest.raises(gc.TraceError, match="cannot write running statistics"):
+        ours.batch_norm(ops.input("x", (2, 3), "float64"), w, w, training=True)
     with pytest.raises(ShapeError, match="normalized_shape"):
         ours.layer_norm(ops.input("x", (2, 3), "float64"), 4)
 
