@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..ir.dims import Size, prod
+from ..ir.dims import Size, floordiv, prod
 from ..ir.dtypes import int32
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
@@ -24,15 +24,17 @@ from .elementwise import cast, eq, le, logical_and, logical_or, maximum, minimum
 from .elementwise import pow as power
 from .elementwise import sqrt as square_root
 from .generate import iota
-from .indexing import take
+from .indexing import argmax, take, take_along_axis
 from .reductions import max as reduce_max
 from .reductions import mean
 from .resampling import area_windows, resample
-from .views import broadcast_to, pad, reshape
+from .views import broadcast_to, expand_dims, pad, reshape, squeeze, transpose
 from .views import slice as slice_
 from .windows import fits, per_axis, reduce_window
 
 __all__ = ["global_avg_pool", "global_max_pool", "prepare_images"]
+
+UNROLLED = 16  # larger windows are not written out, one element after the other, where that can be avoided
 
 Pads = Sequence[tuple[int, int]]
 Prepare = Callable[[list[Node | None], dict[str, Any]], None]
@@ -106,6 +108,25 @@ def _winners(x: Node, places: Node, kernel: Sequence[int], stride: Sequence[int]
         index = place if index is None else where(hit, place, index)
     assert index is not None
     return top, index
+
+
+def _apart(x: Node, kernel: Sequence[int]) -> Node:
+    """Windows side by side as a last axis: (..., O1 k1, O2 k2) -> (..., O1, O2, k1 k2)."""
+    k, rank = x.ndim - len(kernel), len(kernel)
+    sizes = [floordiv(s, n) for s, n in zip(x.shape[k:], kernel, strict=True)]
+    parts = reshape(x, (*x.shape[:k], *(v for pair in zip(sizes, kernel, strict=True) for v in pair)))
+    parts = transpose(parts, (*range(k), *range(k, k + 2 * rank, 2), *range(k + 1, k + 2 * rank, 2)))
+    return reshape(parts, (*x.shape[:k], *sizes, math.prod(kernel)))
+
+
+def _large_winners(x: Node, places: Node, kernel: Sequence[int], return_indices: bool) -> Any:
+    """As :func:`_winners`, for windows side by side: nothing is written out element by element."""
+    windows = _apart(x, kernel)
+    at = expand_dims(argmax(windows), -1)
+    top = squeeze(take_along_axis(windows, at, -1), -1)
+    if not return_indices:
+        return top
+    return top, squeeze(take_along_axis(broadcast_to(_apart(places, kernel), windows.shape), at, -1), -1)
 
 
 def _places(spatial: Sequence[Size]) -> Node:
@@ -303,7 +324,7 @@ def _define_adaptive(rank: int) -> None:
         {rule} ``return_indices`` as in ``max_pool{rank}d``.""",
         samples=lambda: [
             Sample((rand(*a), 2), smooth=False), Sample((rand(*b), other), smooth=False), Sample((rand(*b), 1), smooth=False), Sample((rand(*b[1:]), (None, *other[1:]) if rank > 1 else 9), smooth=False),
-            Sample((rand(*b), other, True), smooth=False), Sample((rand(*a), 2, True), smooth=False),
+            Sample((rand(*b), other, True), smooth=False), Sample((rand(1, 2, 20, *(3,) * (rank - 1)), 1, True), smooth=False), Sample((rand(*a), 2, True), smooth=False),
         ],
         errors=lambda: [Sample((rand(*(6,) * rank), 2), error="expected"), Sample((rand(*a), 0), error="positive")],
     )  # fmt: skip
@@ -326,6 +347,8 @@ def _define_adaptive(rank: int) -> None:
             x, places = take(x, constant(table.ravel()), lead + i), take(places, constant(table.ravel()), i)
         if not all(isinstance(k, int) for k in kernel):
             raise ShapeError("return_indices needs spatial sizes that are numbers")
+        if math.prod(kernel) > UNROLLED:
+            return _large_winners(x, places, kernel, return_indices)
         window = (kernel, kernel, ((0, 0),) * rank, (1,) * rank)
         return _winners(x, places, *window) if return_indices else _fold(x, "max", *window)
 

@@ -73,6 +73,7 @@ PLAIN = [
     ("AdaptiveAvgPool3d", (2,), {}, V),
     ("AdaptiveMaxPool1d", (3,), {}, L[1:]),
     ("AdaptiveMaxPool2d", ((4, 2),), {"return_indices": True}, P),
+    ("AdaptiveMaxPool2d", (1,), {}, P),
     ("AdaptiveMaxPool3d", ((2, 1, 4),), {}, V),
     ("ZeroPad1d", (1,), {}, L),
     ("ZeroPad2d", ((1, -1, 0, 2),), {}, P),
@@ -128,7 +129,7 @@ def test_unpooling_puts_maxima_back(rank, pool, shape):
     np.testing.assert_array_equal(model(x), backs[1](*pools[1](torch.from_numpy(x)), output_size=shape).numpy())
 
 
-@pytest.mark.parametrize("name,args", [("MaxPool2d", (2,)), ("MaxPool2d", (3, 2, 1)), ("AdaptiveMaxPool2d", ((3, 2),))])
+@pytest.mark.parametrize("name,args", [("MaxPool2d", (2,)), ("MaxPool2d", (3, 2, 1)), ("AdaptiveMaxPool2d", ((3, 2),)), ("AdaptiveMaxPool2d", (1,))])
 @pytest.mark.parametrize("value", [0.0, -np.inf])
 def test_of_equal_elements_the_first_wins(name, args, value, target):
     """Also where nothing is larger than the padding."""
