@@ -375,8 +375,8 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
         for a in probe:
             if a.size == 1:
                 out.append(0)
-            elif a.name in mapping and sizes.get(mapping[a.name]) == a.size:
-                out.append(sym(mapping[a.name]))
+            elif a.name in mapping and sizes.get(mapping[a.name]) == a.size and sym(mapping[a.name]) not in out:
+                out.append(sym(mapping[a.name]))  # (two axes on one of the group would be the diagonal)
             elif a.name not in mapping and left and left[0].size == a.size:
                 out.append(sym(left.pop(0).name))
             else:

@@ -46,7 +46,7 @@ def random_graph(rng: Random, max_nodes: int = 12, dtype: DType = float32, named
         arrays[f"x{i}"] = np.random.default_rng(rng.randrange(2**32)).uniform(-2, 2, sizes).astype(dtype.numpy)
     nodes = [i.node for i in inputs]
     for _ in range(rng.randint(1, max_nodes)):
-        step = rng.choice((_sample, _sample, _sample, _unary, _bounded, _binary, _view, _reduce, _dot))
+        step = rng.choice((_sample, _sample, _sample, _unary, _bounded, _binary, _view, _reduce, _dot, _outer))
         made = step(rng, rng.choice(nodes), nodes, dtype)
         nodes += [m for m in made if m.ndim <= 4]
     used = {x for node in nodes for x in node.inputs}
@@ -177,6 +177,15 @@ def _reduce(rng: Random, x: Node, nodes: list[Node], dtype: DType) -> list[Node]
     if f in ("max", "mean", "logsumexp") and not (isinstance(size, int) and size > 0):
         f = "sum"  # the others have no finite value over no elements
     return [getattr(ops, f)(x, axis)]
+
+
+def _outer(rng: Random, x: Node, nodes: list[Node], dtype: DType) -> list[Node]:
+    """A value against itself transposed: two axes of the result read one axis of it."""
+    if x.ndim == 0 or x.ndim > 2:
+        return []
+    x = ops.tanh(_floats(nodes, x, dtype))
+    f = rng.choice(["mul", "sub", "maximum"])
+    return [getattr(ops, f)(ops.expand_dims(x, -1), ops.expand_dims(x, -2))]
 
 
 def _dot(rng: Random, x: Node, nodes: list[Node], dtype: DType) -> list[Node]:

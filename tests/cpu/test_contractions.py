@@ -41,6 +41,8 @@ OPERANDS = {
     "both computed": lambda b: b.arg("x", (3, N)).exp() @ (b.arg("w", (N, 37)) * b.arg("s", (N, 1))),
     "computed in a batch": lambda b: (b.arg("x", (3, N, 21)) * 2.0).exp() @ b.arg("w", (3, 21, 9)),
     "computed vectors": lambda b: ops.matmul(b.arg("x", (N,)).exp(), b.arg("y", (N,)).tanh()),
+    "outer product of row sums": lambda b: (lambda s: s.expand_dims(-1) * s.expand_dims(-2))(b.arg("x", (N, 5)).sum(-1)),
+    "outer product of a matvec": lambda b: (lambda s: s - s.transpose())(b.arg("x", (N, 5)) @ b.arg("w", (5, 1))),
     "empty K": lambda b: b.arg("x", (N, 0)) @ b.arg("y", (0, 9)) + 1.0,
 }
 

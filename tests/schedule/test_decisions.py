@@ -151,6 +151,11 @@ class TestApart:
         s = one(e + ops.flip(e, 0))
         assert explain(s.grouping, "exp", "add").endswith("exp is read at another index than the one where it is made")
 
+    def test_an_outer_product_is_no_diagonal(self):
+        for v in (x(N, 9).sum(-1), (x(9, 8) @ x(8, 1, name="w")).reshape(9), x(9).exp()):
+            s = one(v.expand_dims(-1) * v.expand_dims(-2))
+            assert [len(i.nest.outer) for i in s.launches()][-1] == 2 and len(kinds(s)) == 2
+
     def test_unrelated_nodes_are_not_joined(self):
         s = one(x(N, 9).exp(), x(N, 9, name="y").tanh())
         assert explain(s.grouping, "exp", "tanh").endswith("neither reads the other, and kernels are only joined along a value")
