@@ -133,11 +133,11 @@ def function(name: str) -> Callable[..., Any]:
     return _sugar[name] if name in _sugar else lookup(name).call
 
 
-TORCH_NAMES = {"dim": "axis", "keepdim": "keepdims"}
+TORCH_NAMES = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "dim1": "axis1", "dim2": "axis2"}
 
 
 def numpy_names(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments with torch's ``dim`` and ``keepdim`` renamed where ``fn`` says ``axis`` and ``keepdims``."""
+    """Keyword arguments with torch's names of axes (``dim``, ``keepdim``) renamed where ``fn`` has NumPy's (``axis``, ``keepdims``)."""
     if not TORCH_NAMES.keys() & kwargs.keys():
         return kwargs
     parameters = inspect.signature(fn).parameters

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DTypeError
 from ..ir.dtypes import bool_, float32, int32
 from ..ir.node import Node
 from ..ir.op import Sample
@@ -25,9 +24,7 @@ def _prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     assert x is not None
     if x.dtype == bool_:
         ins[0] = x.cast(int32)
-    if x.ndim == 0:
-        raise DTypeError("a scalar has no axis")
-    attrs["axis"] = normal_axis(attrs["axis"], x.ndim)
+    attrs["axis"] = normal_axis(attrs["axis"], max(x.ndim, 1))  # a scalar runs along the axis it would have
 
 
 def _prepare_float(ins: list[Node | None], attrs: dict[str, Any]) -> None:
@@ -39,6 +36,8 @@ def _prepare_float(ins: list[Node | None], attrs: dict[str, Any]) -> None:
 
 def _running(x: Node, axis: int, reverse: bool, combine: Callable[[Node, Node], Node], neutral: float) -> Node:
     """``combine`` folded along an axis, every intermediate result kept."""
+    if x.ndim == 0:
+        return x
     axis = normal_axis(axis, x.ndim)
     order = (axis, *(a for a in range(x.ndim) if a != axis))
     rows = transpose(x, order)

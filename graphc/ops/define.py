@@ -141,10 +141,12 @@ def normal_axis(axis: int, rank: int) -> int:
 
 
 def normal_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
-    """Sorted non-negative axes; None means all."""
+    """Sorted non-negative axes; None means all. A scalar lets 0 and -1 pass, as NumPy and torch do: there is nothing to reduce."""
     if axis is None:
         return tuple(range(rank))
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    if rank == 0 and len(axes) == 1 and axes[0] in (0, -1):
+        return ()
     out = tuple(sorted(normal_axis(a, rank) for a in axes))
     if len(set(out)) != len(out):
         raise ShapeError(f"axes {axes} name one axis twice")

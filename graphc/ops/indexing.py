@@ -331,34 +331,37 @@ dynamic_update_slice = primitive(
 def _argmax_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     x = ins[0]
     assert x is not None
-    attrs["axis"] = normal_axis(attrs["axis"], x.ndim)
+    if attrs["axis"] is not None:
+        attrs["axis"] = normal_axis(attrs["axis"], max(x.ndim, 1))
 
 
-def _first_at(x: Node, extreme: Node, axis: int) -> Node:
+def _first_at(x: Node, extreme: Any, axis: int | None, keepdims: bool) -> Node:
     """The first index along ``axis`` at which ``x`` is its extreme or NaN."""
-    hit = eq(x, extreme)
+    if axis is None or x.ndim == 0:
+        flat = _first_at(reshape(x, (x.size,)), extreme, 0, False)
+        return reshape(flat, (1,) * x.ndim) if keepdims else flat
+    hit = eq(x, extreme(x, axis, keepdims=True))
     if x.dtype.is_float:
         hit = logical_or(hit, ne(x, x))
     size = as_node(x.shape[axis], int32).cast(int32)
-    return reduce_min(where(hit, iota(x.shape, axis), size), axis)
+    return reduce_min(where(hit, iota(x.shape, axis), size), axis, keepdims)
 
 
 def _argmax_samples() -> list[Sample]:
-    return [Sample((rand(*shape),), {"axis": a}) for shape, a in (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1))]
+    cases = (((5, 7), -1), ((5, 7), 0), ((2, 3, 19), 1), ((130,), 0), ((4, 1), 1), ((3, 5), None), ((), None))
+    return [Sample((rand(*shape),), {"axis": a}) for shape, a in cases] + [Sample((rand(3, 5),), {"axis": 1, "keepdims": True})]
 
 
 @composite("argmax", prepare=_argmax_prepare, grad=lambda n, g: (None,), samples=_argmax_samples)
-def argmax(x: Node, axis: int = -1) -> Node:
-    """The index (int32) of the largest element along ``axis``, the first one of equals; of the first NaN if there is one."""
-    axis = normal_axis(axis, x.ndim)
-    return _first_at(x, reduce_max(x, axis, keepdims=True), axis)
+def argmax(x: Node, axis: int | None = None, keepdims: bool = False) -> Node:
+    """The index (int32) of the largest element along ``axis``, in the flat order if None; of equals the first, of NaNs the first."""
+    return _first_at(x, reduce_max, axis, keepdims)
 
 
 @composite("argmin", prepare=_argmax_prepare, grad=lambda n, g: (None,), samples=_argmax_samples)
-def argmin(x: Node, axis: int = -1) -> Node:
-    """The index (int32) of the smallest element along ``axis``, the first one of equals; of the first NaN if there is one."""
-    axis = normal_axis(axis, x.ndim)
-    return _first_at(x, reduce_min(x, axis, keepdims=True), axis)
+def argmin(x: Node, axis: int | None = None, keepdims: bool = False) -> Node:
+    """The index (int32) of the smallest element along ``axis``, in the flat order if None; of equals the first, of NaNs the first."""
+    return _first_at(x, reduce_min, axis, keepdims)
 
 
 @sugar

@@ -55,10 +55,15 @@ def _diagonal_lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
 def _diagonal_grad(n: Node, g: Node) -> tuple[Node]:
     x, offset, a1, a2 = n.inputs[0], n.attrs["offset"], n.attrs["axis1"], n.attrs["axis2"]
     rows, columns = x.shape[a1], x.shape[a2]
-    placed = _placed(g, rows, columns, offset)
+    return (_in_axes(_placed(g, rows, columns, offset), a1, a2),)
+
+
+def _in_axes(x: Node, axis1: int, axis2: int) -> Node:
+    """The last two axes moved to the given places."""
+    if axis1 == axis2:
+        raise ShapeError(f"axis {axis1} and axis {axis2} are the same")
     rest = iter(range(x.ndim - 2))
-    perm = tuple(x.ndim - 2 if i == a1 else x.ndim - 1 if i == a2 else next(rest) for i in range(x.ndim))
-    return (transpose(placed, perm),)
+    return transpose(x, tuple(x.ndim - 2 if i == axis1 else x.ndim - 1 if i == axis2 else next(rest) for i in range(x.ndim)))
 
 
 def _placed(values: Node, rows: Size, columns: Size, offset: int) -> Node:
@@ -83,11 +88,11 @@ diagonal = primitive(
 )  # fmt: skip
 
 
-@composite("diag_embed", samples=lambda: [Sample((rand(5),)), Sample((rand(2, 3),), {"offset": 1}), Sample((rand(2, 3),), {"offset": -2}), Sample((rand(3, 0),))])
-def diag_embed(x: Node, offset: int = 0) -> Node:
-    """Square matrices with the last axis of ``x`` on a diagonal, 0 elsewhere (torch's ``diag_embed``)."""
+@composite("diag_embed", samples=lambda: [Sample((rand(2, 3, 4),), {"axis1": 0, "axis2": 2}), Sample((rand(5),)), Sample((rand(2, 3),), {"offset": 1}), Sample((rand(2, 3),), {"offset": -2}), Sample((rand(3, 0),))])
+def diag_embed(x: Node, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Node:
+    """Square matrices with the last axis of ``x`` on a diagonal, 0 elsewhere; they lie in two axes of the result (torch's ``diag_embed``)."""
     size = x.shape[-1] + abs(offset)
-    return _placed(x, size, size, offset)
+    return _in_axes(_placed(x, size, size, offset), normal_axis(axis1, x.ndim + 1), normal_axis(axis2, x.ndim + 1))
 
 
 @sugar

@@ -40,10 +40,15 @@ def _off(*kinks: float, low: float = -2.0, high: float = 2.0, **attrs: Any) -> C
     return lambda: [Sample((make(*s),), attrs, smooth=False) for s in ((), (0,), (1,), (5, 7), (2, 3, 19), (130,))]
 
 
-@composite("heaviside", samples=_off(0.0), prepare=floats)
-def heaviside(x: Node, at_zero: float = 0.0) -> Node:
-    """The unit step: 1 where ``x > 0``, 0 where ``x < 0``, ``at_zero`` at 0 (NumPy's ``heaviside``). Its gradient is 0."""
-    step = where(x > 0.0, 1.0, where(eq(x, 0.0), at_zero, 0.0)).cast(x.dtype)
+@composite(
+    "heaviside",
+    inputs=2,
+    prepare=floats,
+    samples=lambda: [*_off(0.0)(), Sample((np.array([-1.0, 0.0, 2.0, 0.0]), rand(2, 4)), smooth=False, grad=(1,))],
+)
+def heaviside(x: Node, at_zero: Any = 0.0) -> Node:
+    """The unit step: 1 where ``x > 0``, 0 where ``x < 0``, ``at_zero`` at 0 (NumPy's ``heaviside``). Its gradient by ``x`` is 0."""
+    step = where(eq(x, 0.0), at_zero, where(x > 0.0, 1.0, 0.0).cast(x.dtype))
     return where(ne(x, x), x, step)
 
 

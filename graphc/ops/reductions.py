@@ -211,12 +211,16 @@ def _off_zero(*shape: int) -> np.ndarray:
 
 
 @composite("norm", samples=_norm_samples, prepare=_axes_of_floats)
-def norm(x: Node, ord: float = 2, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:
+def norm(x: Node, ord: float | str = 2, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:
     """The vector norm over ``axis`` (all elements if None): ``sum(|x|**ord) ** (1/ord)``.
 
     ``inf`` and ``-inf`` give the largest and smallest magnitude, 0 the number of elements that are not zero. The gradient of the 2-norm
     at 0 is 0. NumPy's ``linalg.vector_norm``; for a matrix without ``axis`` it is the Frobenius norm.
     """
+    if ord == "fro":
+        ord = 2
+    if isinstance(ord, str):
+        raise ShapeError(f"ord={ord!r}", hint="a number, inf, -inf or 'fro'")
     size = absolute(x)
     if ord == float("inf"):
         return max(size, axis, keepdims)

@@ -224,7 +224,7 @@ def pow_(x: Scalar, y: Scalar) -> Scalar:
     f = m - 1.0
     d = m + 1.0
     s = f / d
-    s_lo = (s.fma(-d, f) - s * ((m - d) + 1.0)) / d
+    s_lo = (s.fma(-d, f) - s * (m - (d - 1.0))) / d
     z = s * s
     z_lo = s.fma(s, -z) + (s + s) * s_lo
     cube = s * z
@@ -237,7 +237,7 @@ def pow_(x: Scalar, y: Scalar) -> Scalar:
     lo = err1 + err2 + (e.fma(LN2_LO, s_lo + s_lo) + (third_lo + rest))
     p = y * hi
     p_lo = y.fma(hi, -p) + y * lo
-    p_lo = (p_lo.abs() < 1.0).select(p_lo, 0.0)  # what overflowed has no second part
+    p_lo = (p.abs() < 800.0).select(p_lo, 0.0)  # what overflows has no second part
     n, r = _reduced(p.maximum(-746.0).minimum(710.0))
     magnitude = _scaled(_exp_series(r + p_lo, 13), n)
     # log 0 and log infinity, times y

@@ -22,7 +22,7 @@ from graphc import ops
 from graphc.compiler import compile_graph
 from graphc.ir.graph import Graph, Input
 from graphc.ir.node import Node
-from graphc.ir.op import functions
+from graphc.ir.op import functions, numpy_names
 from graphc.ir.types import TupleType
 from tests.ops.opinfo_table import ADAPT, LEFT_OUT, REASONS
 
@@ -30,7 +30,7 @@ __all__ = ["Outcome", "compared_names", "run_operator"]
 
 DTYPES = ("float32", "float64")
 TOLERANCE = {"float32": 2e-4, "float64": 1e-8}
-RENAMED = {"dim": "axis", "keepdim": "keepdims", "other": "y"}
+RENAMED = {"other": "y"}
 
 
 @dataclass
@@ -67,7 +67,7 @@ def ours(name: str) -> Callable[..., Any] | None:
         return getattr(functional, tail, None) if tail in dir(functional) else None
     if name in functions():
         fn = functions()[name]
-        return lambda *args, **kwargs: fn(*args, **{RENAMED.get(k, k): v for k, v in kwargs.items()})
+        return lambda *args, **kwargs: fn(*args, **numpy_names(fn, {RENAMED.get(k, k): v for k, v in kwargs.items()}))
     return None
 
 

@@ -31,10 +31,22 @@ def _instance_norm(x, running_mean=None, running_var=None, use_input_stats=True,
     mean, var = (None, None) if use_input_stats else (running_mean, running_var)
     return functional.instance_norm(x, mean, var, use_input_stats=use_input_stats, **options)
 
+def _moment(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """torch corrects by 1 unless told otherwise; NumPy, as we, by 0."""
+
+    def call(x: Any, dim: Any = None, unbiased: bool = True, keepdim: bool = False, correction: Any = 1) -> Any:
+        if isinstance(dim, bool):
+            dim, unbiased = None, dim
+        return fn(x, dim, keepdim, correction if unbiased and correction is not None else 1 if correction is None else 0)
+
+    return call
+
 
 ADAPT: dict[str, Callable[..., Any]] = {
     "abs": lambda x: ops.absolute(x),
     "amax": lambda x, dim=None, keepdim=False: ops.max(x, dim if dim != () else None, keepdim),
+    "arange": lambda *a, dtype=None, device=None: ops.arange(*a, dtype=str(dtype).removeprefix("torch.")),
+    "amin": lambda x, dim=None, keepdim=False: ops.min(x, dim if dim != () else None, keepdim),
     "bmm": lambda x, y: ops.matmul(x, y),
     "cat": lambda xs, dim=0: ops.concat(list(xs), dim),
     "_safe_softmax": lambda x, dim=-1: ops.masked_softmax(x, dim),
@@ -45,9 +57,19 @@ ADAPT: dict[str, Callable[..., Any]] = {
     "mm": lambda x, y: ops.matmul(x, y),
     "mv": lambda x, y: ops.matmul(x, y),
     "dot": lambda x, y: ops.matmul(x, y),
+    "einsum": lambda xs, equation: ops.einsum(equation, *xs),
+    "linspace": lambda *a, dtype=None, device=None: ops.linspace(*a, dtype=str(dtype).removeprefix("torch.")),
+    "meshgrid": lambda xs, indexing="ij": ops.meshgrid(*xs, indexing=indexing),
+    "tensordot": lambda x, y, dims=2: ops.tensordot(x, y, dims),
+    "repeat": lambda x, *sizes: ops.tile(x, *sizes),
+    "split": lambda x, *args: ops.split_sizes(x, *args),
+    "std": _moment(ops.std),
+    "var": _moment(ops.var),
     "nn.functional.upsample_bilinear": lambda x, size=None, scale_factor=None: ops.interpolate(x, size, scale_factor, "bilinear", True),
     "nn.functional.upsample_nearest": lambda x, size=None, scale_factor=None: ops.interpolate(x, size, scale_factor),
 }
+
+_CAST = {"dtype=": "no dtype argument: the operand is cast before"}
 
 REASONS: dict[str, dict[str, str]] = {
     "nn.functional.batch_norm": {"(N, C, ...) expected": "rows without channels"},
@@ -55,6 +77,18 @@ REASONS: dict[str, dict[str, str]] = {
     "nn.functional.embedding_bag": {"max_norm": "a lookup does not change its table"},
     "nn.functional.normalize": {"rank 0": "a scalar has no axis"},
     "nn.functional.scaled_dot_product_attention": {"dropout_p=0.5": "random numbers of its own"},
+    "log_softmax": {"rank 0": "a scalar has no axis", **_CAST},
+    "max": {"1 results": "the values alone; argmax gives the indices"},
+    "min": {"1 results": "the values alone; argmin gives the indices"},
+    "nn.functional.softmin": {"rank 0": "a scalar has no axis", **_CAST},
+    "softmax": {"rank 0": "a scalar has no axis", **_CAST},
+    "cummax": {"1 results": "the values alone, as NumPy's maximum.accumulate"},
+    "cummin": {"1 results": "the values alone, as NumPy's minimum.accumulate"},
+    "cumprod": _CAST,
+    "cumsum": _CAST,
+    "norm": {"'nuc'": "the nuclear norm needs singular values"},
+    "prod": _CAST,
+    "round": {"decimals=": "only to whole numbers"},
     "nn.functional.cosine_similarity": {"rank 0": "a scalar has no axis"},
     "nn.functional.gaussian_nll_loss": {"differ": "losses do not broadcast the target"},
     "nn.functional.multi_margin_loss": {"scores must be": "a scalar has no classes", "need integer targets ()": "one row of scores takes one label, not an array of one"},

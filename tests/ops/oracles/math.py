@@ -39,4 +39,4 @@ TORCH: dict[str, Callable[..., Any]] = {
 JAX |= {
     "diagonal": jnp.diagonal, "tril": lambda x, offset=0: jnp.tril(x, offset), "triu": lambda x, offset=0: jnp.triu(x, offset),
 }  # fmt: skip
-TORCH |= {"diag_embed": lambda x, offset=0: torch.diag_embed(x, offset)}
+TORCH |= {"diag_embed": lambda x, offset=0, axis1=-2, axis2=-1: torch.diag_embed(x, offset, axis1, axis2)}
