@@ -31,6 +31,11 @@ def _instance_norm(x, running_mean=None, running_var=None, use_input_stats=True,
     mean, var = (None, None) if use_input_stats else (running_mean, running_var)
     return functional.instance_norm(x, mean, var, use_input_stats=use_input_stats, **options)
 
+def _dtype(options):
+    """A torch dtype by name; None where none is given."""
+    return str(options["dtype"]).removeprefix("torch.") if "dtype" in options else None
+
+
 def _moment(fn: Callable[..., Any]) -> Callable[..., Any]:
     """torch corrects by 1 unless told otherwise; NumPy, as we, by 0."""
 
@@ -45,7 +50,7 @@ def _moment(fn: Callable[..., Any]) -> Callable[..., Any]:
 ADAPT: dict[str, Callable[..., Any]] = {
     "abs": lambda x: ops.absolute(x),
     "amax": lambda x, dim=None, keepdim=False: ops.max(x, dim if dim != () else None, keepdim),
-    "arange": lambda *a, dtype=None, device=None: ops.arange(*a, dtype=str(dtype).removeprefix("torch.")),
+    "arange": lambda *a, end=None, **k: ops.arange(*a, *([] if end is None else [end]), dtype=_dtype(k)),
     "amin": lambda x, dim=None, keepdim=False: ops.min(x, dim if dim != () else None, keepdim),
     "bmm": lambda x, y: ops.matmul(x, y),
     "cat": lambda xs, dim=0: ops.concat(list(xs), dim),
@@ -58,8 +63,8 @@ ADAPT: dict[str, Callable[..., Any]] = {
     "mv": lambda x, y: ops.matmul(x, y),
     "dot": lambda x, y: ops.matmul(x, y),
     "einsum": lambda xs, equation: ops.einsum(equation, *xs),
-    "linspace": lambda *a, dtype=None, device=None: ops.linspace(*a, dtype=str(dtype).removeprefix("torch.")),
-    "meshgrid": lambda xs, indexing="ij": ops.meshgrid(*xs, indexing=indexing),
+    "linspace": lambda *a, **k: ops.linspace(*a, dtype=_dtype(k) or "float32"),
+    "meshgrid": lambda *xs, indexing="ij": ops.meshgrid(*(xs[0] if isinstance(xs[0], (list, tuple)) else xs), indexing=indexing),
     "tensordot": lambda x, y, dims=2: ops.tensordot(x, y, dims),
     "repeat": lambda x, *sizes: ops.tile(x, *sizes),
     "split": lambda x, *args: ops.split_sizes(x, *args),
@@ -69,6 +74,7 @@ ADAPT: dict[str, Callable[..., Any]] = {
     "nn.functional.upsample_nearest": lambda x, size=None, scale_factor=None: ops.interpolate(x, size, scale_factor),
 }
 
+_TWO = dict.fromkeys(("scalar has no length", "axis must be"), "maximum and minimum are the functions of two tensors")
 _CAST = {"dtype=": "no dtype argument: the operand is cast before"}
 
 REASONS: dict[str, dict[str, str]] = {
@@ -78,8 +84,9 @@ REASONS: dict[str, dict[str, str]] = {
     "nn.functional.normalize": {"rank 0": "a scalar has no axis"},
     "nn.functional.scaled_dot_product_attention": {"dropout_p=0.5": "random numbers of its own"},
     "log_softmax": {"rank 0": "a scalar has no axis", **_CAST},
-    "max": {"1 results": "the values alone; argmax gives the indices"},
-    "min": {"1 results": "the values alone; argmin gives the indices"},
+    "max": {"1 results": "the values alone; argmax gives the indices", **_TWO},
+    "min": {"1 results": "the values alone; argmin gives the indices", **_TWO},
+    "tensordot": {"contracted sizes differ": "contracted axes of size 1 do not broadcast (einsum's do)"},
     "nn.functional.softmin": {"rank 0": "a scalar has no axis", **_CAST},
     "softmax": {"rank 0": "a scalar has no axis", **_CAST},
     "cummax": {"1 results": "the values alone, as NumPy's maximum.accumulate"},
