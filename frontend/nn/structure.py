@@ -26,7 +26,7 @@ class _Listed(Module):
     """Layers in an order, held as attributes: what ``Sequential`` and ``ModuleList`` share with Python's lists."""
 
     def _names(self) -> list[str]:
-        return [k for k in vars(self) if not k.startswith("_graphc")]
+        return [k for k, v in vars(self).items() if callable(v)]  # not settings that a subclass keeps
 
     def _fill(self, layers: Iterable[Any]) -> None:
         """Holds these layers, named 0, 1, ..., and no others."""
@@ -142,7 +142,7 @@ class ModuleDict(Module):
 
     def keys(self) -> list[str]:
         """The names, in order."""
-        return [k for k in vars(self) if not k.startswith("_graphc")]
+        return [k for k, v in vars(self).items() if callable(v)]
 
     def values(self) -> list[Any]:
         """The modules, in order."""

@@ -348,6 +348,21 @@ def test_sequential_is_torchs():
     same()
 
 
+def test_settings_of_a_subclass_are_no_layers():
+    class Net(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 3), nn.ReLU())
+            self.scale = 2.0
+            self.shift = nn.Parameter((3,))
+
+        def forward(self, x):
+            return super().forward(x) * self.scale + self.shift
+
+    net = Net().append(nn.Linear(3, 3))
+    assert len(net) == 3 and net.scale == 2.0
+    assert gc.compile(net, gc.spec("N", 2), target="reference").predict(np.zeros((4, 2), np.float32)).shape == (4, 3)
+
+
 def test_lists_and_dicts_of_modules_are_torchs():
     def make(m):
         class Net(m.Module):
