@@ -46,11 +46,7 @@ class _Convolution(Module):
         self.groups, self.padding_mode = groups, padding_mode
         name = type(self).__name__
         for what, value in settings.items():
-            try:
-                setattr(self, what, value if isinstance(value, str) else per_axis(value, self.rank, what))
-            except ShapeError as e:
-                e.message = f"{name}: {e.message}"
-                raise
+            setattr(self, what, value if isinstance(value, str) else per_axis(value, self.rank, f"{name}: {what}"))
         if groups < 1 or any(c % groups for c in channels):
             raise ShapeError(f"{name}: {channels[0]} and {channels[1]} channels do not divide into {groups} groups")
         self.weight = Parameter(tuple(shape), init=initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype)
@@ -62,7 +58,9 @@ class _Convolution(Module):
         if at in (0, 1) and x.shape[at] == self.in_channels:
             return
         hint = ""
-        if at in (0, 1):
+        if at == 0 and not isinstance(x.shape[0], int):
+            hint = f"the axis of channels is missing: gc.spec({x.shape[0]}, {self.in_channels}, {', '.join(map(str, x.shape[1:]))})"
+        elif at in (0, 1):
             hint = f"nn.{type(self).__name__}({x.shape[at]}, {self.out_channels}, {self.kernel_size})"
         raise ShapeError(
             f"conv: {show(x.shape)} does not fit {self.in_channels} input channels: expected (N, {self.in_channels}, {AXES[self.rank]})",
@@ -70,17 +68,9 @@ class _Convolution(Module):
         )
 
     def describe(self) -> dict[str, Any]:
-        return {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": self.kernel_size,
-            "stride": self.stride,
-            "padding": self.padding,
-        } | {
-            k: v
-            for k, v in {"dilation": self.dilation, "groups": self.groups, "padding_mode": self.padding_mode}.items()
-            if v not in ((1,) * self.rank, 1, "zeros")
-        }
+        always = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
+        unless = {"dilation": (1,) * self.rank, "groups": 1, "padding_mode": "zeros"}
+        return {k: getattr(self, k) for k in always} | {k: getattr(self, k) for k, v in unless.items() if getattr(self, k) != v}
 
 
 class _Conv(_Convolution):
@@ -101,7 +91,7 @@ class _Conv(_Convolution):
     ):
         if padding_mode not in MODES:
             raise TraceError(f"{type(self).__name__}: padding_mode={padding_mode!r}", hint=", ".join(MODES))
-        shape = (out_channels, in_channels // max(groups, 1), *per_axis(kernel_size, self.rank, "kernel_size"))
+        shape = (out_channels, in_channels // max(groups, 1), *per_axis(kernel_size, self.rank, f"{type(self).__name__}: kernel_size"))
         settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
         self._build(shape, (in_channels, out_channels), settings, groups, bias, padding_mode, dtype)
 
@@ -166,7 +156,7 @@ class _ConvTranspose(_Convolution):
     ):
         if padding_mode != "zeros":
             raise TraceError(f"{type(self).__name__}: padding_mode={padding_mode!r}", hint="only 'zeros' has a transposed convolution")
-        shape = (in_channels, out_channels // max(groups, 1), *per_axis(kernel_size, self.rank, "kernel_size"))
+        shape = (in_channels, out_channels // max(groups, 1), *per_axis(kernel_size, self.rank, f"{type(self).__name__}: kernel_size"))
         settings = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "output_padding": output_padding}
         self._build(shape, (in_channels, out_channels), settings | {"dilation": dilation}, groups, bias, padding_mode, dtype)
 

@@ -47,7 +47,14 @@ def label(value):
 @pytest.mark.parametrize("name,args,kwargs,shape", CONVOLUTIONS, ids=label)
 def test_convolutions_equal_torchs(name, args, kwargs, shape):
     ours = getattr(nn, name)(*args, **kwargs, dtype="float64")
-    check(ours, getattr(torch.nn, name)(*args, **kwargs), data(*shape), training=False, steps=1, named=len(shape) > len(args) + 1 and name.endswith("2d"))
+    check(
+        ours,
+        getattr(torch.nn, name)(*args, **kwargs),
+        data(*shape),
+        training=False,
+        steps=1,
+        named=len(shape) > len(args) + 1 and name.endswith("2d"),
+    )
 
 
 PLAIN = [
@@ -129,7 +136,9 @@ def test_unpooling_puts_maxima_back(rank, pool, shape):
     np.testing.assert_array_equal(model(x), backs[1](*pools[1](torch.from_numpy(x)), output_size=shape).numpy())
 
 
-@pytest.mark.parametrize("name,args", [("MaxPool2d", (2,)), ("MaxPool2d", (3, 2, 1)), ("AdaptiveMaxPool2d", ((3, 2),)), ("AdaptiveMaxPool2d", (1,))])
+@pytest.mark.parametrize(
+    "name,args", [("MaxPool2d", (2,)), ("MaxPool2d", (3, 2, 1)), ("AdaptiveMaxPool2d", ((3, 2),)), ("AdaptiveMaxPool2d", (1,))]
+)
 @pytest.mark.parametrize("value", [0.0, -np.inf])
 def test_of_equal_elements_the_first_wins(name, args, value, target):
     """Also where nothing is larger than the padding."""
@@ -144,7 +153,9 @@ def test_a_window_of_zeros_has_no_slope():
     x = np.zeros((1, 1, 4))
     x[0, 0, 3] = 2.0
     for p in (2, 3):
-        slope = gc.compile(gc.grad(lambda x, p=p: nn.functional.lp_pool1d(x, p, 2).sum()), gc.spec(1, 1, 4, dtype="float64"), target="reference")
+        slope = gc.compile(
+            gc.grad(lambda x, p=p: nn.functional.lp_pool1d(x, p, 2).sum()), gc.spec(1, 1, 4, dtype="float64"), target="reference"
+        )
         t = torch.tensor(x, requires_grad=True)
         torch.nn.functional.lp_pool1d(t, p, 2).sum().backward()
         np.testing.assert_allclose(slope(x), t.grad.numpy(), atol=1e-15)
@@ -270,7 +281,7 @@ MISUSE = [
     (lambda: nn.Conv2d(4, 8, 7), P, "smaller than the kernel"),
     (lambda: nn.Conv2d(4, 6, 3, groups=4), P, "groups"),
     (lambda: nn.Conv2d(4, 6, 3, padding="same", stride=2), P, "stride of 1"),
-    (lambda: nn.Conv2d(4, 6, (3, 3, 3)), P, "kernel_size"),
+    (lambda: nn.Conv2d(4, 6, (3, 3, 3)), P, "Conv2d: kernel_size"),
     (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), P, "padding_mode"),
     (lambda: nn.ConvTranspose2d(4, 6, 3, padding_mode="reflect"), P, "padding_mode"),
     (lambda: nn.ConvTranspose2d(4, 6, 3, output_padding=1), P, "output_padding"),
@@ -292,6 +303,8 @@ def test_a_hint_says_how_to_make_the_layer():
     with pytest.raises(ShapeError) as caught:
         gc.compile(nn.Conv2d(3, 8, 3), gc.spec("N", 4, 6, 6), target="reference").graph
     assert "nn.Conv2d(4, 8, (3, 3))" in str(caught.value)
+    with pytest.raises(ShapeError, match=r"missing: gc.spec\(N, 1, 28, 28\)"):
+        gc.compile(nn.Conv2d(1, 8, 3), gc.spec("N", 28, 28), target="reference").graph
     with pytest.raises(TraceError):
         nn.functional.pad(ops.input("x", (3,), "float32"), (1, 1), "mirror")
 
@@ -339,7 +352,9 @@ def network(lib, **dtype):
 def test_training_a_network_equals_torch(target):
     """Five steps in float64 from the same weights."""
     ours, theirs = network(nn, dtype="float64"), network(torch.nn).double()
-    model = gc.compile(ours, gc.spec("N", 2, 7, 5, dtype="float64"), loss="cross_entropy", optimizer=gc.optim.SGD(0.1, momentum=0.9), target=target)
+    model = gc.compile(
+        ours, gc.spec("N", 2, 7, 5, dtype="float64"), loss="cross_entropy", optimizer=gc.optim.SGD(0.1, momentum=0.9), target=target
+    )
     ours.load_state_dict(values(theirs))
     optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9)
     for step in range(5):
@@ -374,3 +389,11 @@ def test_gradients_where_a_spatial_size_is_named(case, target):
         found = slope(x.detach().numpy(), weight)
         for f, t in zip(found if isinstance(found, (tuple, list)) else [found], (x, w), strict=False):
             np.testing.assert_allclose(f, t.grad.numpy(), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "constant"])
+def test_integers_are_padded_too(mode):
+    x = np.arange(12, dtype=np.int32).reshape(1, 3, 4)
+    found = gc.compile(lambda x: nn.functional.pad(x, (2, 1), mode), gc.spec(1, 3, 4, dtype="int32"), target="reference")(x)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, torch.nn.functional.pad(torch.from_numpy(x), (2, 1), mode).numpy())
