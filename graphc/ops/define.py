@@ -144,7 +144,7 @@ def normal_axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     """Sorted non-negative axes; None means all. A scalar lets 0 and -1 pass, as NumPy and torch do: there is nothing to reduce."""
     if axis is None:
         return tuple(range(rank))
-    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    axes = tuple(axis) if isinstance(axis, (tuple, list, range)) else (axis,)
     if rank == 0 and len(axes) == 1 and axes[0] in (0, -1):
         return ()
     out = tuple(sorted(normal_axis(a, rank) for a in axes))
@@ -216,6 +216,8 @@ def elementwise(
     def lower(b: Any, node: Node, idx: tuple[Size, ...]) -> Any:
         return scalar(*(b.value(x, idx) for x in node.inputs))
 
+    if "ulp" in fields:
+        doc += " Error: at most {:g} ulp in float32, {:g} in float64.".format(*fields["ulp"])
     names = ", ".join(("condition", "x", "y") if arity == 3 and uniform else ("x", "y", "z")[:arity])
     call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [inspect.Parameter(p, inspect.Parameter.POSITIONAL_OR_KEYWORD) for p in names.split(", ")]

@@ -95,12 +95,12 @@ def _floor_divide(x: Any, y: Any) -> Any:
 _divisors = binary_samples(-4.0, 4.0, second=(0.6, 1.7))
 
 mod = elementwise(
-    "mod", 2, scalar=_mod, numpy=quiet(np.mod), samples=_divisors, cost=40,
+    "mod", 2, scalar=_mod, numpy=quiet(np.mod), samples=_divisors, cost=40, ulp=(0.5, 0.5),
     grad=lambda n, g: (g, -(g * floor_divide(n.inputs[0], n.inputs[1]))),
     doc="The remainder of the division rounded down, with the sign of ``y``: Python's ``%``. For integers ``x % 0`` is 0.",
 )  # fmt: skip
 fmod = elementwise(
-    "fmod", 2, scalar=_fmod, numpy=quiet(np.fmod), samples=_divisors, cost=40,
+    "fmod", 2, scalar=_fmod, numpy=quiet(np.fmod), samples=_divisors, cost=40, ulp=(0, 0),
     grad=lambda n, g: (g, -(g * trunc(n.inputs[0] / n.inputs[1]))),
     doc="The remainder of the division rounded to zero, with the sign of ``x``: C's ``fmod``. Exact where ``|x / y| < 2**150`` (float32: always).",
 )  # fmt: skip

@@ -49,6 +49,7 @@ _verfc = np.vectorize(math.erfc, otypes=[float])
 def _math(
     name: str,
     scalar: Callable[..., Any],
+    ulp: tuple[float, float],
     numpy: Callable[..., Any],
     grad: Callable[[Node, Node, Node], Node],
     doc: str,
@@ -60,16 +61,19 @@ def _math(
     """A function of one float operand; ``grad(x, n, g)`` from operand, result and cotangent."""
     fn = elementwise(
         name, 1, scalar=scalar, numpy=quiet(numpy), grad=lambda n, g: (grad(n.inputs[0], n, g),), kinds=FLOATS,
-        doc=doc, samples=unary_samples(low, high), cost=cost,
+        doc=doc, samples=unary_samples(low, high), cost=cost, ulp=ulp,
     )  # fmt: skip
     return sugar(fn, alias) if alias else fn
 
 
-expm1 = _math("expm1", vecmath.expm1, np.expm1, lambda x, n, g: g * (n + 1.0), "``exp(x) - 1``, accurate for small ``x``.", cost=14)
-exp2 = _math("exp2", vecmath.exp2, np.exp2, lambda x, n, g: g * n * math.log(2.0), "2 to the x.", cost=12)
+expm1 = _math(
+    "expm1", vecmath.expm1, (1.5, 2.5), np.expm1, lambda x, n, g: g * (n + 1.0), "``exp(x) - 1``, accurate for small ``x``.", cost=14
+)
+exp2 = _math("exp2", vecmath.exp2, (1, 1), np.exp2, lambda x, n, g: g * n * math.log(2.0), "2 to the x.", cost=12)
 log1p = _math(
     "log1p",
     vecmath.log1p,
+    (2, 2),
     np.log1p,
     lambda x, n, g: g / (x + 1.0),
     "``log(1 + x)``, accurate for small ``x``; -inf at -1, NaN below.",
@@ -78,19 +82,43 @@ log1p = _math(
     cost=24,
 )
 log2 = _math(
-    "log2", vecmath.log2, np.log2, lambda x, n, g: g / (x * math.log(2.0)), "Logarithm to base 2; exact at powers of two.", 0.1, 5.0
+    "log2",
+    vecmath.log2,
+    (0.6, 2),
+    np.log2,
+    lambda x, n, g: g / (x * math.log(2.0)),
+    "Logarithm to base 2; exact at powers of two.",
+    0.1,
+    5.0,
 )
-log10 = _math("log10", vecmath.log10, np.log10, lambda x, n, g: g / (x * math.log(10.0)), "Logarithm to base 10.", 0.1, 5.0)
+log10 = _math("log10", vecmath.log10, (0.6, 2), np.log10, lambda x, n, g: g / (x * math.log(10.0)), "Logarithm to base 10.", 0.1, 5.0)
 
 sin = _math(
-    "sin", vectrig.sin, np.sin, lambda x, n, g: g * cos(x), "Sine, for float32 of every size; float64 up to 2**40.", -9.0, 9.0, cost=60
+    "sin",
+    vectrig.sin,
+    (0.6, 1),
+    np.sin,
+    lambda x, n, g: g * cos(x),
+    "Sine, for float32 of every size; float64 up to 2**40.",
+    -9.0,
+    9.0,
+    cost=60,
 )
 cos: Callable[..., Node] = _math(
-    "cos", vectrig.cos, np.cos, lambda x, n, g: -(g * sin(x)), "Cosine, for float32 of every size; float64 up to 2**40.", -9.0, 9.0, cost=60
+    "cos",
+    vectrig.cos,
+    (0.6, 1),
+    np.cos,
+    lambda x, n, g: -(g * sin(x)),
+    "Cosine, for float32 of every size; float64 up to 2**40.",
+    -9.0,
+    9.0,
+    cost=60,
 )
 tan = _math(
     "tan",
     vectrig.tan,
+    (0.6, 3),
     np.tan,
     lambda x, n, g: g * (n * n + 1.0),
     "Tangent, for float32 of every size; float64 up to 2**40.",
@@ -101,6 +129,7 @@ tan = _math(
 asin = _math(
     "asin",
     vectrig.asin,
+    (0.6, 1.5),
     np.arcsin,
     lambda x, n, g: g / sqrt(1.0 - x * x),
     "Inverse sine, in [-pi/2, pi/2]; NaN beyond 1.",
@@ -111,6 +140,7 @@ asin = _math(
 acos = _math(
     "acos",
     vectrig.acos,
+    (0.6, 1),
     np.arccos,
     lambda x, n, g: -(g / sqrt(1.0 - x * x)),
     "Inverse cosine, in [0, pi]; NaN beyond 1.",
@@ -119,14 +149,25 @@ acos = _math(
     alias="arccos",
 )
 atan = _math(
-    "atan", vectrig.atan, np.arctan, lambda x, n, g: g / (x * x + 1.0), "Inverse tangent, in [-pi/2, pi/2].", -4.0, 4.0, alias="arctan"
+    "atan",
+    vectrig.atan,
+    (0.6, 1),
+    np.arctan,
+    lambda x, n, g: g / (x * x + 1.0),
+    "Inverse tangent, in [-pi/2, pi/2].",
+    -4.0,
+    4.0,
+    alias="arctan",
 )
 
-sinh = _math("sinh", vecmath.sinh, np.sinh, lambda x, n, g: g * cosh(x), "Hyperbolic sine.", -3.0, 3.0, cost=60)
-cosh: Callable[..., Node] = _math("cosh", vecmath.cosh, np.cosh, lambda x, n, g: g * sinh(x), "Hyperbolic cosine.", -3.0, 3.0, cost=60)
+sinh = _math("sinh", vecmath.sinh, (0.6, 3), np.sinh, lambda x, n, g: g * cosh(x), "Hyperbolic sine.", -3.0, 3.0, cost=60)
+cosh: Callable[..., Node] = _math(
+    "cosh", vecmath.cosh, (0.6, 2), np.cosh, lambda x, n, g: g * sinh(x), "Hyperbolic cosine.", -3.0, 3.0, cost=60
+)
 asinh = _math(
     "asinh",
     vecmath.asinh,
+    (0.6, 3),
     np.arcsinh,
     lambda x, n, g: g / sqrt(x * x + 1.0),
     "Inverse hyperbolic sine.",
@@ -138,6 +179,7 @@ asinh = _math(
 acosh = _math(
     "acosh",
     vecmath.acosh,
+    (0.6, 3),
     np.arccosh,
     lambda x, n, g: g / (sqrt(x - 1.0) * sqrt(x + 1.0)),
     "Inverse hyperbolic cosine; NaN below 1.",
@@ -149,6 +191,7 @@ acosh = _math(
 atanh = _math(
     "atanh",
     vecmath.atanh,
+    (0.6, 3),
     np.arctanh,
     lambda x, n, g: g / ((1.0 - x) * (x + 1.0)),
     "Inverse hyperbolic tangent; infinite at 1, NaN beyond.",
@@ -159,10 +202,18 @@ atanh = _math(
 )
 
 cbrt = _math(
-    "cbrt", vecmath.cbrt, np.cbrt, lambda x, n, g: g / (n * n * 3.0), "The real cube root, also of negative ``x``.", 0.2, 5.0, cost=40
+    "cbrt",
+    vecmath.cbrt,
+    (0.6, 1),
+    np.cbrt,
+    lambda x, n, g: g / (n * n * 3.0),
+    "The real cube root, also of negative ``x``.",
+    0.2,
+    5.0,
+    cost=40,
 )
 erfc = _math(
-    "erfc", vecmath.erfc, lambda x: _verfc(x).astype(x.dtype) if x.size else x, lambda x, n, g: g * (exp(-(x * x)) * (-2.0 / math.sqrt(math.pi))),
+    "erfc", vecmath.erfc, (0.6, 8), lambda x: _verfc(x).astype(x.dtype) if x.size else x, lambda x, n, g: g * (exp(-(x * x)) * (-2.0 / math.sqrt(math.pi))),
     "``1 - erf(x)``, accurate where that is small.", -3.0, 5.0, cost=70,
 )  # fmt: skip
 
@@ -175,7 +226,7 @@ def _atan2_grad(n: Node, g: Node) -> tuple[Node, Node]:
 
 atan2 = sugar(
     elementwise(
-        "atan2", 2, scalar=vectrig.atan2, numpy=quiet(np.arctan2), grad=_atan2_grad, kinds=FLOATS, cost=60, samples=binary_samples(),
+        "atan2", 2, scalar=vectrig.atan2, numpy=quiet(np.arctan2), grad=_atan2_grad, kinds=FLOATS, cost=60, samples=binary_samples(), ulp=(0.6, 2),
         doc="The angle of the point (second operand, first operand), from -pi to pi: NumPy's ``arctan2(y, x)``.",
     ),
     "arctan2",
@@ -189,7 +240,7 @@ def _hypot_grad(n: Node, g: Node) -> tuple[Node, Node]:
 
 
 hypot = elementwise(
-    "hypot", 2, scalar=vecmath.hypot, numpy=quiet(np.hypot), grad=_hypot_grad, kinds=FLOATS, cost=40, samples=binary_samples(0.2, 2.0),
+    "hypot", 2, scalar=vecmath.hypot, numpy=quiet(np.hypot), grad=_hypot_grad, kinds=FLOATS, cost=40, samples=binary_samples(0.2, 2.0), ulp=(0.6, 1),
     doc="``sqrt(x**2 + y**2)`` without overflow; its gradient at the origin is 0.",
 )  # fmt: skip
 
@@ -203,9 +254,9 @@ def floats(ins: list[Node | None], attrs: dict[str, Any]) -> None:
             ins[i] = cast(x, dtype if dtype.is_float else float32)
 
 
-@composite("rsqrt", grad=lambda n, g: (g * (n * n * n) * -0.5,), samples=unary_samples(0.2, 5.0), prepare=floats)
+@composite("rsqrt", grad=lambda n, g: (g * (n * n * n) * -0.5,), samples=unary_samples(0.2, 5.0), prepare=floats, ulp=(1.5, 1.5))
 def rsqrt(x: Node) -> Node:
-    """``1 / sqrt(x)``. The gradient ``-n**3 / 2`` needs only the output."""
+    """``1 / sqrt(x)``. The gradient ``-n**3 / 2`` needs only the output. Error: at most 1.5 ulp."""
     return div(1.0, sqrt(x))
 
 
