@@ -119,10 +119,24 @@ def _apart(x: Node, kernel: Sequence[int]) -> Node:
     return reshape(parts, (*x.shape[:k], *sizes, math.prod(kernel)))
 
 
-def _large_winners(x: Node, places: Node, kernel: Sequence[int], return_indices: bool) -> Any:
-    """As :func:`_winners`, for windows side by side: nothing is written out element by element."""
+def _maximum(
+    x: Node, places: Node, kernel: Sequence[int], stride: Sequence[int], pads: Pads, dilation: Sequence[int], return_indices: bool
+) -> Any:
+    """The maximum of each window, with ``return_indices`` also its place.
+
+    The gradient of a window fold and the search for places are written out, one element of a window after the other. Large windows that
+    stand side by side (the maximum over a whole axis, mostly) are laid out as an axis instead, whose largest element is looked up.
+    """
+    side_by_side = tuple(stride) == tuple(kernel) and not any(map(any, pads)) and max(dilation) == 1
+    if math.prod(kernel) <= UNROLLED or not side_by_side:
+        return _winners(x, places, kernel, stride, pads, dilation) if return_indices else _fold(x, "max", kernel, stride, pads, dilation)
+    lead = x.ndim - len(kernel)
+    used = [floordiv(s, k) * k for s, k in zip(x.shape[lead:], kernel, strict=True)]
+    if any(u == 0 for u in used):
+        raise ShapeError(f"{show(x.shape)} is smaller than the window {tuple(kernel)}")
+    x, places = slice_(x, (0,) * x.ndim, (*x.shape[:lead], *used)), slice_(places, (0,) * len(kernel), used)
     windows = _apart(x, kernel)
-    at = expand_dims(argmax(windows), -1)
+    at = expand_dims(argmax(windows, -1), -1)
     top = squeeze(take_along_axis(windows, at, -1), -1)
     if not return_indices:
         return top
@@ -164,13 +178,14 @@ def _define_max(rank: int) -> None:
             Sample((rand(*a), 2), smooth=False), Sample((rand(*b), 3, 2, 1), smooth=False), Sample((rand(*c), (2, *(3,) * (rank - 1)), (1, *(2,) * (rank - 1))), smooth=False),
             Sample((rand(1, 2, *(5,) * rank), 3, 1, 1, 2), smooth=False), Sample((rand(*b[1:]), 2, 2, 0, 1, True), smooth=False),
             Sample((rand(*b), 3, 2, 1, 1, True, True), smooth=False), Sample((rand(0, *a[1:]), 2), smooth=False),
+            Sample((rand(1, 2, 37, *(5,) * (rank - 1)), (18, *(2,) * (rank - 1)), None, 0, 1, False, True), smooth=False),
         ],
     )  # fmt: skip
     def max_pool(
         x: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False
     ) -> Any:  # fmt: skip
-        window = (kernel_size, stride, _reach(x, kernel_size, stride, padding, dilation, ceil_mode), dilation)
-        return _winners(x, _places(x.shape[x.ndim - rank :]), *window) if return_indices else _fold(x, "max", *window)
+        pads = _reach(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return _maximum(x, _places(x.shape[x.ndim - rank :]), kernel_size, stride, pads, dilation, return_indices)
 
     @composite(
         f"min_pool{rank}d", prepare=prepare_images(rank), inputs=1, errors=_errors(rank),
@@ -178,7 +193,8 @@ def _define_max(rank: int) -> None:
         samples=lambda: [Sample((rand(*a), 2), smooth=False), Sample((rand(*b), 3, 2, 1), smooth=False), Sample((rand(*c), 2, 1, 1, 1, True), smooth=False)],
     )  # fmt: skip
     def min_pool(x: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False) -> Node:
-        return -_fold(-x, "max", kernel_size, stride, _reach(x, kernel_size, stride, padding, dilation, ceil_mode), dilation)
+        pads = _reach(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return -_maximum(-x, _places(x.shape[x.ndim - rank :]), kernel_size, stride, pads, dilation, False)  # type: ignore[no-any-return]
 
 
 # -- means -----------------------------------------------------------------------------------------------------------------
@@ -347,10 +363,7 @@ def _define_adaptive(rank: int) -> None:
             x, places = take(x, constant(table.ravel()), lead + i), take(places, constant(table.ravel()), i)
         if not all(isinstance(k, int) for k in kernel):
             raise ShapeError("return_indices needs spatial sizes that are numbers")
-        if math.prod(kernel) > UNROLLED:
-            return _large_winners(x, places, kernel, return_indices)
-        window = (kernel, kernel, ((0, 0),) * rank, (1,) * rank)
-        return _winners(x, places, *window) if return_indices else _fold(x, "max", *window)
+        return _maximum(x, places, kernel, kernel, ((0, 0),) * rank, (1,) * rank, return_indices)
 
 
 for _rank in (1, 2, 3):

@@ -9,6 +9,7 @@ import graphc as gc
 from graphc import nn, ops
 from graphc.compiler import compile_graph
 from graphc.errors import GraphcError, GuardError, ShapeError, TraceError
+from graphc.passes.decompose import decompose
 from graphc.testing import build_graph, check_grads
 from tests.frontend.torch_layers import check, values
 
@@ -397,3 +398,14 @@ def test_integers_are_padded_too(mode):
     found = gc.compile(lambda x: nn.functional.pad(x, (2, 1), mode), gc.spec(1, 3, 4, dtype="int32"), target="reference")(x)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, torch.nn.functional.pad(torch.from_numpy(x), (2, 1), mode).numpy())
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_the_maximum_over_a_long_axis_stays_a_small_graph(mode):
+    """Text networks pool over the whole sequence; its gradient is looked up, not written out for every step."""
+    pool = getattr(nn.functional, f"{mode}_pool1d")
+    sizes = []
+    for length in (100, 1000):
+        graph = gc.trace(gc.grad(lambda x, n=length: pool(x, n).sum()), gc.spec("N", 3, length, dtype="float64"))
+        sizes.append(len(decompose(graph).nodes))
+    assert sizes[0] == sizes[1] < 80
