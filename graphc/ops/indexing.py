@@ -14,8 +14,8 @@ from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from ..loops import scalar as s
-from .define import as_node, composite, constant, normal_axis, primitive, rand, show
-from .elementwise import eq, logical_or, ne, where
+from .define import as_node, broadcast_shapes, composite, constant, normal_axis, primitive, rand, show
+from .elementwise import eq, logical_or, lt, ne, where
 from .generate import iota
 from .reductions import max as reduce_max
 from .reductions import min as reduce_min
@@ -23,7 +23,7 @@ from .views import broadcast_to, expand_dims, reshape, transpose
 
 __all__ = [
     "argmax", "argmin", "as_update", "check_constant", "dynamic_slice", "dynamic_update_slice", "gather", "in_range", "index_select", "masked_fill", "need_int",
-    "one_hot", "sample_indices", "take", "take_along_axis",
+    "one_hot", "sample_indices", "take", "take_along_axis", "wrapped",
 ]  # fmt: skip
 
 
@@ -46,6 +46,28 @@ def check_constant(indices: Node, size: Size, axis: int) -> None:
         bad = value[(value < 0) | (value >= size)] if value.dtype.kind in "iu" else value[:0]
         if bad.size:
             raise ShapeError(f"index {bad.flat[0]} is out of range for axis {axis} of size {size}")
+
+
+def wrapped(node: Node, size: Size, axis: int) -> Node:
+    """Indices counted from 0 for indices of which negative ones count from the end."""
+    need_int(node.tensor)
+    if node.op.kind == "const":
+        value = node.attrs["value"]
+        if isinstance(size, int):
+            counted = np.where(value < 0, value.astype(np.int64) + size, value)
+            if ((counted < 0) | (counted >= size)).any():
+                check_constant(node, size, axis) if (value >= 0).all() else check_constant(constant(counted), size, axis)
+            return constant(counted.astype(np.int64 if size >= 2**31 else np.int32))
+        if (value >= 0).all():
+            return node
+    if node.dtype.kind == "u":
+        return node
+    narrow = isinstance(size, int) and size < 2**31 and node.dtype in (int32, int64)
+    if not narrow:
+        node = node.cast(int64)
+    count = as_node(size, node.dtype).cast(node.dtype)
+    out: Node = where(lt(node, 0), node + count, node)
+    return out
 
 
 def as_update(value: Any, dtype: DType) -> Node:
@@ -124,18 +146,17 @@ take = primitive(
 def _along(x: Any, indices: Any, axis: int = -1) -> Node:
     """``out[.., i, ..] = x[.., indices[.., i, ..], ..]``: the position on ``axis`` is data (NumPy's ``take_along_axis``).
 
-    Sizes of 1 on the other axes of ``indices`` are broadcast. Indices count from 0 and do not wrap. One out of range is an
-    error in the reference backend; compiled kernels do not touch memory for it and give 0. The gradient adds elements up; one
-    index a row becomes a comparison, which needs no scatter.
+    Sizes of 1 on the other axes are broadcast; negative indices count from the end (``gather`` leaves both out). One out of
+    range is an error in the reference backend; compiled kernels do not touch memory for it and give 0. The gradient adds elements
+    up; one index a row becomes a comparison, which needs no scatter.
     """
     node, at = as_node(x), as_node(indices)
     if node.ndim == 0 or node.ndim != at.ndim:
         raise ShapeError(f"x {show(node.shape)} and indices {show(at.shape)} must have one rank, of 1 or more")
     axis = normal_axis(axis, node.ndim)
-    wanted = tuple(at.shape[axis] if a == axis else s for a, s in enumerate(node.shape))
-    if at.shape != wanted:
-        at = broadcast_to(at, wanted)
-    return gather(node, axis, at)
+    rest = broadcast_shapes([tuple(1 if a == axis else size for a, size in enumerate(n.shape)) for n in (node, at)])
+    node, at = (broadcast_to(n, tuple(n.shape[a] if a == axis else size for a, size in enumerate(rest))) for n in (node, at))
+    return gather(node, axis, wrapped(at, node.shape[axis], axis))
 
 
 def _along_infer(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:

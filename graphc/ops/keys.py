@@ -15,14 +15,14 @@ import numpy as np
 
 from ..errors import DTypeError, GuardError, ShapeError, TraceError
 from ..ir.dims import Expr, Size, atom, prod
-from ..ir.dtypes import bool_, int32, int64
+from ..ir.dtypes import bool_, int64
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import Shape, TensorType
 from ..loops import scalar as s
 from .define import as_node, broadcast_shapes, composite, constant, primitive, rand, show
-from .elementwise import lt, maximum, minimum, where
-from .indexing import as_update, check_constant, need_int, sample_indices
+from .elementwise import maximum, minimum, where
+from .indexing import as_update, check_constant, need_int, sample_indices, wrapped
 from .scattering import WRITERS, flat_positions, scatter_add
 from .views import broadcast_to, builtin_slice, expand_keys, pad, reshape, transpose, window
 from .views import slice as slice_
@@ -168,7 +168,7 @@ class _Key:
         self.basic = [builtin_slice(None) if i in self.advanced else k for i, k in enumerate(keys)]
         self.joined = bool(self.advanced) and self.advanced == list(range(self.advanced[0], self.advanced[-1] + 1))
         axes = [sum(k is not None for k in keys[:i]) for i in range(len(keys))]
-        parts = [_position(keys[i], x.shape[axes[i]], axes[i]) for i in self.advanced]
+        parts = [wrapped(as_node(keys[i]), x.shape[axes[i]], axes[i]) for i in self.advanced]
         shape = broadcast_shapes([p.shape for p in parts])
         self.parts = [broadcast_to(p, shape) for p in parts]
         self.shape: Shape = shape
@@ -201,28 +201,6 @@ def _as_index(k: Any) -> list[Any]:
     if isinstance(k, Node) and not k.dtype.is_int:
         raise DTypeError(f"indices must be integers, not {k.type}", hint="indices.cast('int32')")
     return [k]
-
-
-def _position(k: Any, size: Size, axis: int) -> Node:
-    """An index tensor counted from 0."""
-    node = as_node(k)
-    if node.op.kind == "const":
-        value = node.attrs["value"]
-        if isinstance(size, int):
-            wrapped = np.where(value < 0, value.astype(np.int64) + size, value)
-            if ((wrapped < 0) | (wrapped >= size)).any():
-                check_constant(node, size, axis) if (value >= 0).all() else check_constant(constant(wrapped), size, axis)
-            return constant(wrapped.astype(np.int64 if size >= 2**31 else np.int32))
-        if (value >= 0).all():
-            return node
-    if node.dtype.kind == "u":
-        return node
-    narrow = isinstance(size, int) and size < 2**31 and node.dtype in (int32, int64)
-    if not narrow:
-        node = node.cast(int64)
-    count = as_node(size, node.dtype).cast(node.dtype)
-    out: Node = where(lt(node, 0), node + count, node)
-    return out
 
 
 @sugar

@@ -20,7 +20,7 @@ from ..ir.types import Shape, TensorType
 from .define import as_node, broadcast_shapes, composite, constant, normal_axis, primitive, rand, show
 from .elementwise import eq, le, logical_and, lt, where
 from .generate import iota
-from .indexing import as_update, check_constant, in_range, need_int, sample_indices, take
+from .indexing import as_update, check_constant, in_range, need_int, sample_indices, take, wrapped
 from .views import broadcast_to, reshape, swapaxes
 from .views import slice as slice_
 
@@ -282,11 +282,12 @@ def scatter_reduce(x: Node, axis: int, index: Any, src: Any, reduce: str, includ
 
 @sugar
 def put_along_axis(x: Node, indices: Any, values: Any, axis: int = -1) -> Node:
-    """``x`` with ``values`` at ``indices`` along ``axis``: NumPy's ``put_along_axis``, giving a new tensor. Indices broadcast."""
+    """``x`` with ``values`` at ``indices`` along ``axis``: NumPy's ``put_along_axis``, giving a new tensor. Indices broadcast and wrap."""
     node, at = as_node(x), as_node(indices)
     axis = normal_axis(axis, node.ndim)
     shape = broadcast_shapes([at.shape, (*node.shape[:axis], at.shape[axis], *node.shape[axis + 1 :])])
-    return scatter_elements(node, broadcast_to(at, shape), broadcast_to(as_node(values, node.dtype), shape), axis=axis)
+    at = broadcast_to(wrapped(at, node.shape[axis], axis), shape)
+    return scatter_elements(node, at, broadcast_to(as_node(values, node.dtype), shape), axis=axis)
 
 
 def _rows(x: Node, axis: int, index: Any, source: Any, combine: str) -> Node:

@@ -381,7 +381,7 @@ def quantile(x: Node, q: Any, axis: Any = None, method: str = "linear", keepdims
     "higher", "midpoint" or "nearest" (even places win). Several ``q`` give a new leading axis. NaN if any element is NaN.
     """
     if x.ndim == 0:
-        x, axis = reshape(x, (1,)), (0,)
+        x, axis, keepdims = reshape(x, (1,)), (0,), False
     rest = tuple(a for a in range(x.ndim) if a not in axis)
     row = reshape(transpose(x, (*rest, *axis)), (*(x.shape[a] for a in rest), -1 if len(axis) > 1 else x.shape[axis[0]]))
     n, last = row.shape[-1], row.ndim - 1

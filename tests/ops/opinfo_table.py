@@ -11,6 +11,10 @@ from graphc.frontend.nn import functional
 __all__ = ["ADAPT", "LEFT_OUT", "REASONS"]
 
 LEFT_OUT: dict[str, str] = {
+    "histogram": "torch's weighs, and takes edges that are data; histc is compared",
+    "median": "torch's is the lower of the two elements in the middle; ours, as NumPy's, their mean",
+    "uniform": "random numbers of its own",
+    "select": "torch's takes one slice; ours is NumPy's",
     "nn.functional.dropout": "random numbers of its own",
     "unfold": "torch's method slides a window along one axis; ours is nn.functional.unfold",
 }
@@ -20,6 +24,20 @@ LEFT_OUT: dict[str, str] = {
 def _batch_norm(x, mean, var, weight=None, bias=None, training=False, **options):
     mean, var = (None, None) if training else (mean, var)  # the layer, not the function, keeps running statistics
     return functional.batch_norm(x, mean, var, weight, bias, training, **options)
+
+
+def _quantile(x, q, dim=None, keepdim=False, interpolation="linear"):
+    return ops.quantile(x, q, dim, interpolation, keepdim)
+
+
+def _searchsorted(a, v, out_int32=False, right=False, side=None, sorter=None):
+    a = a if sorter is None else ops.take_along_axis(a, sorter)
+    return ops.searchsorted(a, v, side or ("right" if right else "left"))
+
+
+def _index_put(x, indices, values, accumulate=False):
+    at = x.at[tuple(indices)]
+    return at.add(values) if accumulate else at.set(values)
 
 
 def _forward(options):
@@ -48,6 +66,15 @@ def _moment(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 ADAPT: dict[str, Callable[..., Any]] = {
+    "__getitem__": lambda x, *key: x[key[0] if len(key) == 1 else key],
+    "bucketize": lambda x, boundaries, out_int32=False, right=False: ops.bucketize(x, boundaries, right),
+    "index_put": _index_put,
+    "quantile": _quantile,
+    "searchsorted": _searchsorted,
+    "sort": lambda *a, **k: functional.sort(*a, **k),
+    "take": lambda x, i: ops.flatten(x)[i],
+    "take_along_dim": lambda x, i, dim=None: functional.take_along_dim(*((x, i, dim) if dim is not None else (x.reshape(-1), i.reshape(-1), 0))),
+    "where": lambda x, c, y: ops.where(c, x, y),
     "abs": lambda x: ops.absolute(x),
     "amax": lambda x, dim=None, keepdim=False: ops.max(x, dim if dim != () else None, keepdim),
     "arange": lambda *a, end=None, **k: ops.arange(*a, *([] if end is None else [end]), dtype=_dtype(k)),
@@ -77,7 +104,15 @@ ADAPT: dict[str, Callable[..., Any]] = {
 _TWO = dict.fromkeys(("scalar has no length", "axis must be"), "maximum and minimum are the functions of two tensors")
 _CAST = {"dtype=": "no dtype argument: the operand is cast before"}
 
+_SCALAR = {"rank 0": "a scalar has no axis", "a scalar has no": "a scalar has no axis", "one rank": "a scalar has no axis"}
+
 REASONS: dict[str, dict[str, str]] = {
+    **dict.fromkeys(
+        ("argsort", "gather", "index_add", "index_copy", "index_select", "kthvalue", "scatter", "scatter_add", "scatter_reduce", "sort", "take_along_dim", "topk"),
+        _SCALAR,
+    ),
+    "__getitem__": {"shape out of values": "how many places a mask marks is not known when the graph is built"},
+    "quantile": {"q must be numbers": "q is known when the graph is built"},
     "nn.functional.batch_norm": {"(N, C, ...) expected": "rows without channels"},
     "nn.functional.embedding": {"max_norm": "a lookup does not change its table"},
     "nn.functional.embedding_bag": {"max_norm": "a lookup does not change its table"},
