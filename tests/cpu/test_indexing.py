@@ -9,6 +9,7 @@ from graphc import ops
 from graphc.compiler import compile_graph
 from graphc.errors import GuardError
 from graphc.testing import build_graph
+from tests.cpu.test_samples import assert_same_bits_for_any_number_of_threads
 from tests.ops import test_keys
 from tests.ops.cases import OPS, sample_graph
 
@@ -45,17 +46,7 @@ def test_every_key_as_the_reference():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bits_do_not_depend_on_the_number_of_threads(name, monkeypatch):
-    monkeypatch.setenv("GRAPHC_THREADS", "3")  # otherwise small graphs run on one thread
-    graph, arrays, labels = sample_graph(BY_NAME[name], "float32")
-    e = compile_graph(graph, "cpu")
-    results = []
-    for threads in (1, 2, 3, 3):
-        e.threads = threads
-        e._bindings.clear()
-        results.append(e(arrays))
-        assert [b.nthreads for b in e._bindings.values()] == [threads]
-    for label, k in zip(labels, results[0], strict=True):
-        assert all(r[k].tobytes() == results[0][k].tobytes() for r in results[1:]), label
+    assert_same_bits_for_any_number_of_threads(*sample_graph(BY_NAME[name], "float32"), monkeypatch)
 
 
 @pytest.mark.parametrize("mode", ["schedule", "bounds"])

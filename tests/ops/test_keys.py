@@ -149,8 +149,9 @@ def test_misuse_is_explained():
         x[0] = 1.0
 
 
-def test_named_batches():
-    f = gc.compile(lambda x, i: [x[i], x.at[i].add(1.0), x.at[..., 0].set(7.0), x[:, i]], gc.spec("N", 4), gc.spec(3, dtype="int32"), target="reference")
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_named_batches(target):
+    f = gc.compile(lambda x, i: [x[i], x.at[i].add(1.0), x.at[..., 0].set(7.0), x[:, i]], gc.spec("N", 4), gc.spec(3, dtype="int32"), target=target)
     for n in (4, 37):
         x, i = RNG.random((n, 4)).astype(np.float32), np.array([1, -1, 1], np.int32)
         a, b, c, d = f(x, i)
@@ -158,3 +159,15 @@ def test_named_batches():
         np.testing.assert_array_equal(b, np.asarray(jnp.asarray(x).at[i].add(1.0)))
         assert (c[:, 0] == 7).all() and (c[:, 1:] == x[:, 1:]).all()
         np.testing.assert_array_equal(d, x[:, i])
+    pairs = gc.compile(
+        lambda x, s: [ops.segment_sum(x, s, 3), ops.scatter_elements(x, s.reshape(-1, 1), x[:, :1], axis=1), ops.bincount(s, 3)],
+        gc.spec("N", 4), gc.spec("N", dtype="int32"), target=target,
+    )  # fmt: skip
+    for n in (0, 1, 37):
+        x, s = RNG.random((n, 4)).astype(np.float32), (np.arange(n) % 3).astype(np.int32)
+        total, written, counts = pairs(x, s)
+        np.testing.assert_allclose(total, [x[s == k].sum(0) for k in range(3)], rtol=1e-5)
+        wanted = x.copy()
+        wanted[np.arange(n), s] = x[:, 0]
+        np.testing.assert_array_equal(written, wanted)
+        np.testing.assert_array_equal(counts, np.bincount(s, minlength=3))
