@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,50 +159,58 @@ def measure(name: str, dtype: str = "float32", step: int = 1, count: int = RANDO
     return worst
 
 
-HEAD = """# Vector math: errors
+HEAD = f"""# Vector math: errors
 
-Largest errors in units of the last place (ulp) of compiled CPU kernels. float32, one operand: {sweep}. float64 and two operands: random
-bit patterns, everyday ranges and special values ({count} each). Below 0.5 an error is the rounding of the true value. NaN, infinities,
-subnormal numbers and the signs of zeros are part of it. The limit is what the operator's record states and a test holds.
+Largest errors in units of the last place (ulp) of compiled CPU kernels. float32 with one operand: all 2^32 values, or every so many-th and
+the special ones, as the column "values" says. float64 and two operands: special values, random bit patterns and everyday numbers
+({RANDOM:,} each). Below 0.5 an error is the rounding of the true value. NaN, infinities, subnormal numbers and the signs of zeros are part
+of it. The limit is what the operator's record states and a test holds.
 
-Made by `python -m benchmarks.ulp{options} --write docs/vector_math.md`; how errors are counted stands in `benchmarks/ulp.py`.
+`python -m benchmarks.ulp [names] [--step N] --write docs/vector_math.md` measures rows and replaces them here; how errors are counted
+stands in `benchmarks/ulp.py`.
 
-| function | float32 | limit | at | float64 | limit | at |
-|---|---|---|---|---|---|---|
+| function | values | float32 | limit | at | float64 | limit | at |
+|---|---|---|---|---|---|---|---|
 """
 
 
-def row(name: str, single: Worst, double: Worst) -> str:
-    limits = lookup(name).ulp or (np.nan, np.nan)
-    cells = [name]
-    for worst, limit in zip((single, double), limits, strict=True):
+def row(name: str, step: int, single: Worst, double: Worst) -> str:
+    values = "random" if FUNCTIONS[name].arity > 1 else "all" if step == 1 else f"every {step}th"
+    cells = [name, values]
+    for worst, limit in zip((single, double), lookup(name).ulp or (0.0, 0.0), strict=True):
         cells += [f"{worst.error:.2f}", f"{limit:g}", ", ".join(f"{v:.9g}" for v in worst.at)]
     return "| " + " | ".join(cells) + " |"
+
+
+def page(old: str, rows: dict[str, str]) -> str:
+    """The page with rows replaced; rows of other functions stay."""
+    kept = {line.split(" | ")[0].removeprefix("| "): line for line in old.splitlines() if line.startswith("| ")}
+    found = {name: rows.get(name, kept.get(name)) for name in sorted(FUNCTIONS)}
+    return HEAD + "".join(f"{line}\n" for line in found.values() if line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ulp", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", help="of " + ", ".join(FUNCTIONS))
-    parser.add_argument("--step", type=int, default=1, help="every how many-th float32 (1: all)")
-    parser.add_argument("--write", metavar="FILE", help="write the table there")
+    parser.add_argument("--step", type=int, default=1, help="every how many-th float32 (1: all, some minutes a function)")
+    parser.add_argument("--write", metavar="FILE", help="replace the rows of a page, after each function")
     args = parser.parse_args(argv)
     if unknown := [n for n in args.names if n not in FUNCTIONS]:
         parser.error(f"unknown: {', '.join(unknown)}")
-    sweep = "all 2^32 values" if args.step == 1 else f"every {args.step}th value"
-    text = HEAD.format(sweep=sweep, count=f"{RANDOM:,}", options="" if args.step == 1 else f" --step {args.step}")
-    print(text, end="")
-    bad = 0
+    beyond, rows = [], {}
+    print(HEAD, end="")
     for name in args.names or sorted(FUNCTIONS):
         found = measure(name, "float32", args.step), measure(name, "float64")
-        limits = lookup(name).ulp or (0.0, 0.0)
-        bad += any(w.error > limit for w, limit in zip(found, limits, strict=True))
-        line = row(name, *found)
-        print(line, flush=True)
-        text += line + "\n"
-    if args.write:
-        with open(args.write, "w", encoding="utf-8") as file:
-            file.write(text)
-    return 1 if bad else 0
+        if any(w.error > limit for w, limit in zip(found, lookup(name).ulp or (0.0, 0.0), strict=True)):
+            beyond.append(name)
+        rows[name] = row(name, args.step, *found)
+        print(rows[name], flush=True)
+        if args.write:
+            path = Path(args.write)
+            path.write_text(page(path.read_text() if path.exists() else "", rows))
+    if beyond:
+        print(f"beyond the limit: {', '.join(beyond)}", file=sys.stderr)
+    return 1 if beyond else 0
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def _math(
 
 
 expm1 = _math(
-    "expm1", vecmath.expm1, (1.5, 2.5), np.expm1, lambda x, n, g: g * (n + 1.0), "``exp(x) - 1``, accurate for small ``x``.", cost=14
+    "expm1", vecmath.expm1, (2, 2.5), np.expm1, lambda x, n, g: g * (n + 1.0), "``exp(x) - 1``, accurate for small ``x``.", cost=14
 )
 exp2 = _math("exp2", vecmath.exp2, (1, 1), np.exp2, lambda x, n, g: g * n * math.log(2.0), "2 to the x.", cost=12)
 log1p = _math(
