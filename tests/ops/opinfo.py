@@ -99,7 +99,11 @@ def run_operator(entry: Any, dtype: str) -> Outcome:
             problem = _compare(fn, sample, wanted, TOLERANCE[dtype])
         except Exception as e:
             problem = f"{type(e).__name__}: {getattr(e, 'message', e)}"
-        reason = next((why for piece, why in REASONS.get(entry.name, {}).items() if piece in problem + " " + call), None) if problem else None
+        reason = (
+            next((why for piece, why in {**REASONS.get(entry.name, {}), **REASONS["*"]}.items() if piece in problem + " " + call), None)
+            if problem
+            else None
+        )
         if not problem:
             out.passed += 1
         elif reason is not None:
