@@ -8,9 +8,11 @@ from typing import Any
 from graphc import ops
 from graphc.frontend.nn import functional
 
-__all__ = ["ADAPT", "LEFT_OUT", "REASONS"]
+__all__ = ["ADAPT", "EVERYWHERE", "LEFT_OUT", "REASONS"]
 
 LEFT_OUT: dict[str, str] = {
+    "item": "torch's gives a Python number, ours takes one result of several",
+    "logspace": "torch's samples are some 1,600 ways to say the same endpoints, with torch's own rounding: compared with NumPy's",
     "histogram": "torch's weighs, and takes edges that are data; histc is compared",
     "median": "torch's is the lower of the two elements in the middle; ours, as NumPy's, their mean",
     "uniform": "random numbers of its own",
@@ -65,7 +67,56 @@ def _moment(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _div(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
+    return ops.trunc(ops.div(x, y)) if rounding_mode == "trunc" else ops.floor_divide(x, y) if rounding_mode else ops.div(x, y)
+
+
+def _logical(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """torch takes numbers for truth values; we want them compared first."""
+    return lambda *xs: fn(*(ops.ne(x, 0) for x in xs))
+
+
+def _made(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Functions that make a tensor, without torch's device, layout and so on."""
+
+    def call(*args: Any, **options: Any) -> Any:
+        keep = {k: v for k, v in options.items() if k not in ("device", "dtype", "layout", "requires_grad", "pin_memory", "memory_format")}
+        return fn(*args, **keep, **({} if _dtype(options) is None else {"dtype": _dtype(options)}))
+
+    return call
+
+
+def _slice(x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+    return x[tuple([slice(None)] * (dim % x.ndim) + [slice(start, end, step)])]
+
+
+def _squeeze(x: Any, dim: Any = None) -> Any:
+    """torch leaves an axis that has another size than 1 as it is."""
+    if dim is None:
+        return ops.squeeze(x)
+    axes = [d % max(x.ndim, 1) for d in (dim if isinstance(dim, (list, tuple)) else [dim])] if x.ndim else []
+    here = tuple(d for d in axes if x.shape[d] == 1)
+    return ops.squeeze(x, here) if here else ops.stop_gradient(x)
+
+
+def _each(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *xs: [fn(x) for x in (xs[0] if isinstance(xs[0], (list, tuple)) else xs)]
+
+
 ADAPT: dict[str, Callable[..., Any]] = {
+    "add": lambda x, y, alpha=1: x + y * alpha,
+    "sub": lambda x, y, alpha=1: x - y * alpha,
+    "div": _div,
+    "logical_not": _logical(ops.logical_not),
+    "logical_and": _logical(ops.logical_and),
+    "logical_or": _logical(ops.logical_or),
+    "logical_xor": _logical(ops.logical_xor),
+    "transpose": lambda x, a, b: ops.swapaxes(x, a, b),
+    "slice": _slice,
+    "squeeze": _squeeze,
+    "atleast_1d": _each(ops.atleast_1d),
+    "atleast_2d": _each(ops.atleast_2d),
+    **{name: _made(getattr(ops, name)) for name in ("zeros", "ones", "full", "eye", "zeros_like", "ones_like", "full_like")},
     "__getitem__": lambda x, *key: x[key[0] if len(key) == 1 else key],
     "bucketize": lambda x, boundaries, out_int32=False, right=False: ops.bucketize(x, boundaries, right),
     "index_put": _index_put,
@@ -106,7 +157,16 @@ _CAST = {"dtype=": "no dtype argument: the operand is cast before"}
 
 _SCALAR = {"rank 0": "a scalar has no axis", "a scalar has no": "a scalar has no axis", "one rank": "a scalar has no axis"}
 
+_SIZE = dict.fromkeys(("must be one number", "output_size="), "a result whose size depends on data")
+EVERYWHERE = dict.fromkeys(
+    ("a scalar has no axis", "out of range for rank 0", "for a scalar", "rank 0"),
+    "a scalar has no axis, as in NumPy; torch lets it have one of size 1",
+)
+"""What holds for any operator."""
+
 REASONS: dict[str, dict[str, str]] = {
+    "cat": {"out of range for rank 1": "an empty vector is no wildcard"},
+    "repeat_interleave": _SIZE,
     **dict.fromkeys(
         ("argsort", "gather", "index_add", "index_copy", "index_select", "kthvalue", "scatter", "scatter_add", "scatter_reduce", "sort", "take_along_dim", "topk"),
         _SCALAR,

@@ -16,9 +16,9 @@ from tests.ops.cases import assert_close, run, sample_graph
 
 
 @pytest.fixture
-def softsign():
+def squash():
     elementwise(
-        "softsign",
+        "squash",
         1,
         scalar=lambda x: x / (1.0 + x.abs()),
         numpy=lambda x: x / (1 + np.abs(x)),
@@ -27,23 +27,23 @@ def softsign():
         doc="``x / (1 + |x|)`` (torch.nn.Softsign).",
         samples=unary_samples(),
     )
-    yield lookup("softsign")
-    unregister("softsign")
+    yield lookup("squash")
+    unregister("squash")
 
 
 @pytest.fixture
-def bump(softsign):
+def bump(squash):
     @composite("bump", samples=unary_samples())
     def bump(x):
-        """``exp(-softsign(x)**2)``, summing to 1 over the last axis."""
-        e = (-(x.softsign() * x.softsign())).exp()
+        """``exp(-squash(x)**2)``, summing to 1 over the last axis."""
+        e = (-(x.squash() * x.squash())).exp()
         return e / e.sum(-1, keepdims=True) if x.ndim else e
 
     yield lookup("bump")
     unregister("bump")
 
 
-@pytest.mark.parametrize("name", ["softsign", "bump"])
+@pytest.mark.parametrize("name", ["squash", "bump"])
 @pytest.mark.parametrize("goal", [t for t in TARGETS if t != "reference"])
 def test_it_runs_on_every_target(name, goal, bump):
     op = lookup(name)
@@ -54,7 +54,7 @@ def test_it_runs_on_every_target(name, goal, bump):
             assert_close(found[key], exact[key], 4 * op.tolerance[dtype], label)
 
 
-@pytest.mark.parametrize("name", ["softsign", "bump"])
+@pytest.mark.parametrize("name", ["squash", "bump"])
 def test_it_is_a_function_a_method_and_has_gradient_and_documentation(name, bump):
     op = lookup(name)
     assert getattr(ops, name) is op.call
