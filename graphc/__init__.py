@@ -38,6 +38,7 @@ _NAMES = {
     "spec": ".frontend.specs:spec",
     "step": ".frontend.step:step",
     "stop_gradient": ".frontend.differentiate:stop_gradient",
+    "text": ".frontend.text",
     "trace": ".frontend.trace:trace",
     "value_and_grad": ".frontend.differentiate:value_and_grad",
 }
