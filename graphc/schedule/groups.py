@@ -9,12 +9,13 @@ index at which the group computes it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CompileError
-from ..ir.dims import Expr, Size, Sym, atom, prod, sym, symbols
+from ..ir.dims import Expr, Size, Sym, atom, coefficient, floordiv, prod, sym, symbols
 from ..ir.graph import Graph
+from ..ir.layout import row_major
 from ..ir.node import Node, toposort
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
@@ -222,14 +223,26 @@ def _force_views(g: Grouping, order: list[Node]) -> None:
 
 
 def _strided(g: Grouping, operand: Node) -> bool:
-    """Whether an operand is a bare load with an affine row-major address, so that strides describe it."""
+    """Whether an operand is a bare load with an affine address, so that strides describe it.
+
+    Axes that a reshape has merged are no affine index, but may well be an affine address of what lies row by row.
+    """
     if not g.inline(operand):
         return True
     axes = [Axis(f"q{i}", s) for i, s in enumerate(operand.shape)]
     b = g.builder({a.name: a.size for a in axes})
     s = b.value(operand, tuple(sym(a.name) for a in axes))
     names = {a.name for a in axes}
-    return s.op == "load" and not s.args and all(_affine(e, names) for e in s.attr[1])
+    if s.op != "load" or s.args:
+        return False
+    node, index = s.attr
+    if all(_affine(e, names) for e in index):
+        return True
+    rows = {i.node for i in g.graph.inputs if i.role != "arg"}  # what has a storage layout of its own does not lie row by row
+    if node in rows or node.op.name == "relayout":
+        return False
+    plain = row_major(node.ndim)
+    return all(_affine(lay.address(index, node.shape, b.ranges), names) for lay in (plain, replace(plain, pad=g.limits.line)))
 
 
 def _affine(e: Size, axes: set[str]) -> bool:
@@ -358,26 +371,31 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
     """Indices at which a node could stand in a group: first the one that its reads ask for, then by matching shapes.
 
     A read of a member at (j, i) where the group has it at (a, b) says j = a and i = b: so a transposed reader stands
-    transposed. Axes that no read settles (broadcast operands) take the remaining axes of the group in order.
+    transposed. A read at (j * J + i, k) says that a reshaped reader stands at (a // J, a % J, b): row-major addresses make
+    one walk of that. Axes that no read settles (broadcast operands) take the remaining axes of the group in order.
     """
     names = {a.name: a for a in probe if a.size != 1}
-    mapping: dict[str, str] = {}
+    sizes = {a.name: a.size for a in home.full}
+    mapping: dict[str, Size] = {}
     for t in loads(body):
         if t.attr[0] in home.index:
             for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
                 here, there = _symbol(mine), _symbol(theirs)
-                if here in names and there is not None:
-                    mapping.setdefault(here, there)
-    sizes = {a.name: a.size for a in home.full}
+                if here in names:
+                    mapping.setdefault(here, theirs)
+                elif here is None and there in sizes and not symbols(mine) & mapping.keys():
+                    mapping |= _split(mine, names, there, sizes[there])
+    taken = set().union(*map(symbols, mapping.values()))
     for space in home.spaces():
-        left = [a for a in space if a.size != 1 and a.name not in mapping.values()]
+        left = [a for a in space if a.size != 1 and a.name not in taken]
         out: list[Size] = []
         for a in probe:
+            at = mapping.get(a.name)
             if a.size == 1:
                 out.append(0)
-            elif a.name in mapping and sizes.get(mapping[a.name]) == a.size and sym(mapping[a.name]) not in out:
-                out.append(sym(mapping[a.name]))  # (two axes on one of the group would be the diagonal)
-            elif a.name not in mapping and left and left[0].size == a.size:
+            elif at is not None and at not in out and sizes.get(_symbol(at) or "", a.size) == a.size:
+                out.append(at)  # (two axes on one of the group would be the diagonal)
+            elif at is None and left and left[0].size == a.size:
                 out.append(sym(left.pop(0).name))
             else:
                 break
@@ -387,6 +405,23 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
         plain = index_of(node.shape, space)
         if plain is not None and plain != tuple(out):
             yield plain
+
+
+def _split(e: Size, axes: dict[str, Axis], name: str, size: Size) -> dict[str, Size]:
+    """Where axes stand that ``e`` walks in row-major order, when ``e`` is the axis ``name`` of a group; {} if it is no such walk."""
+    left = {a: step for a in axes if (step := coefficient(e, a)) is not None and step != 0}
+    rest: Size = e
+    run: Size = 1
+    at = sym(name)
+    out: dict[str, Size] = {}
+    while left:
+        a = next((a for a, step in left.items() if step == run), None)
+        if a is None:
+            return {}
+        wide = run * axes[a].size
+        out[a] = floordiv(at, run, {name: size}) - axes[a].size * floordiv(at, wide, {name: size})
+        rest, run = rest - sym(a) * left.pop(a), wide
+    return out if len(out) > 1 and rest == 0 and run == size else {}
 
 
 def _misread(home: Group, roots: Iterable[Scalar]) -> Node | None:

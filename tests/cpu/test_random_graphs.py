@@ -7,22 +7,17 @@ from random import Random
 import pytest
 
 from graphc.compiler import compile_graph
-from graphc.ir.dtypes import float32, float64
+from graphc.ir.dtypes import float64
 from graphc.testing import random_graph
-from tests.random_graphs import compare_compiled, compare_passes, jumps
+from tests.random_graphs import compare_compiled, compare_passes, typed_graph
 
 COMPILED = 30
-
-
-def graph_of(seed: int):
-    graph, arrays = random_graph(Random(seed), 10, float32)
-    return random_graph(Random(seed), 10, float64) if jumps(graph) else (graph, arrays)
 
 
 def to_compile():
     """Graphs whose kernels are compiled before the tests."""
     for seed in range(COMPILED):
-        yield graph_of(seed)[0], None
+        yield typed_graph(seed, 10)[0], None
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))
@@ -34,13 +29,13 @@ def test_lowering_keeps_every_value(first: int):
 
 @pytest.mark.parametrize("seed", range(COMPILED))
 def test_kernels_agree_with_the_reference(seed: int):
-    graph, arrays = graph_of(seed)
+    graph, arrays = typed_graph(seed, 10)
     assert not compare_compiled(graph, arrays)
 
 
 @pytest.mark.parametrize("seed", range(0, COMPILED, 5))
 def test_kernels_pass_the_checks(seed: int):
-    graph, arrays = graph_of(seed)
+    graph, arrays = typed_graph(seed, 10)
     e = compile_graph(graph, "cpu")
     e.check = "schedule"
     e(arrays)

@@ -73,6 +73,21 @@ class TestTogether:
         assert [home.contract.m.size, home.contract.n.size] == [24, 20] and update.shape == (20, 24)
         assert [str(i) for i in home.index[update]] == [home.contract.n.name, home.contract.m.name]
 
+    def test_a_reshaped_reader_stands_on_the_merged_axis(self):
+        a, w = x(N, 6, 16), x(16, 8, name="w")
+        s = one(((a @ w) + x(8, name="c") + x(N, 6, 8, name="r")).tanh())
+        assert kinds(s) == ["contract"]  # the product is (6 N, 8), what reads it (N, 6, 8)
+        (launch,) = s.launches()
+        assert [str(i.size) for i in launch.nest.outer] == ["6*N", "8"]
+        s = one((x(12, 8) @ w.transpose()).reshape(3, 4, 16).exp())
+        assert kinds(s)[-1] == "contract" and s.launches()[-1].nest.name == "dot_general_exp"
+
+    def test_a_reader_that_walks_another_way_is_apart(self):
+        s = one((x(12, 8) @ x(8, 5, name="w")).reshape(3, 4, 5).transpose(1, 0, 2).exp() + x(4, 3, 5, name="r"))
+        assert kinds(s) == ["contract"]  # transposed after the split: still one walk of the rows, in another order
+        s = one((x(12, 8) @ x(8, 6, name="w")).reshape(12, 2, 3).sum(1).exp())
+        assert kinds(s)[0] == "contract" and len(kinds(s)) == 2
+
     def test_cheap_nodes_are_computed_again_and_not_stored(self):
         a = x(N, 9)
         mask = a * 2.0

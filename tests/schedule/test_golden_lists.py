@@ -61,6 +61,17 @@ def attention_block() -> Graph:
     return b.graph({"out": z})
 
 
+def transformer_block() -> Graph:
+    b = Builder()
+    x = b.arg("x", (N, 6, 16))
+    qkv = ops.linear(x, b.param("qkv", (48, 16)), b.param("qkv_b", (48,))).reshape(N, 6, 3, 2, 8).transpose(2, 0, 3, 1, 4)
+    y = ops.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], is_causal=True).transpose(0, 2, 1, 3).reshape(N, 6, 16)
+    x = ops.layer_norm(x + ops.linear(y, b.param("out", (16, 16)), b.param("out_b", (16,))), b.param("g0", (16,)), b.param("s0", (16,)))
+    h = ops.gelu(ops.linear(x, b.param("up", (64, 16)), b.param("up_b", (64,))))
+    z = x + ops.linear(h, b.param("down", (16, 64)), b.param("down_b", (16,)))
+    return b.graph({"out": ops.layer_norm(z, b.param("g1", (16,)), b.param("s1", (16,)))})
+
+
 def classifier() -> Graph:
     b = Builder()
     x = b.arg("x", (N, 64))
@@ -84,7 +95,7 @@ def rnn() -> Graph:
 
 
 MODELS = {f"mlp_step.{v}": lambda v=v: mlp_step((24, 20, 10), v)[0] for v in VARIANTS}
-MODELS |= {"classifier": classifier, "attention_block": attention_block, "convolution": convolution, "rnn": rnn}
+MODELS |= {"classifier": classifier, "attention_block": attention_block, "transformer_block": transformer_block, "convolution": convolution, "rnn": rnn}
 
 
 @pytest.mark.parametrize("name", MODELS)
