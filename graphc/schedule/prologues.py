@@ -29,24 +29,28 @@ def find_prologues(g: Grouping, order: list[Node]) -> set[Node]:
     They still become the epilogue of the kernel that makes what they read, where there is one: that computes them once.
     """
     rows, columns = g.limits.tile
+    kept = {*g.forced, *g.graph.roots}
     found: set[Node] = set()
     for node in order:
         if node.op.name == "dot_general" and node.dtype.is_float:
             a, b = node.inputs
             for operand, side, tile in ((a, b.shape[-1], columns), (b, a.shape[-2], rows)):
                 if isinstance(side, int):
-                    found |= _cone(g, node, operand, -(-side // tile), right=operand is b)
+                    found |= _cone(g, node, operand, kept, -(-side // tile), right=operand is b)
     return found
 
 
-def _cone(g: Grouping, contraction: Node, operand: Node, tiles: int, right: bool) -> set[Node]:
-    """The elementwise nodes between stored values and ``operand`` that nobody else reads, if it pays to compute them there."""
+def _cone(g: Grouping, contraction: Node, operand: Node, kept: set[Node], tiles: int, right: bool) -> set[Node]:
+    """The elementwise nodes between stored values and ``operand`` that nobody else reads, if it pays to compute them there.
+
+    Nodes in ``kept`` are stored in any case.
+    """
     cone: set[Node] = set()
     inside = {contraction}
     stack = [operand]
     while stack:
         n = stack.pop()
-        if n in inside or not all(u in inside for u in g.graph.users[n]) or n in g.forced:
+        if n in inside or not all(u in inside for u in g.graph.users[n]) or n in kept:
             continue
         if n.op.kind == "elementwise":
             cone.add(n)

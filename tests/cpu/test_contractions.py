@@ -57,6 +57,16 @@ def to_compile():
         yield training(build, b), None
 
 
+def test_an_operand_that_is_returned_too():
+    b = Builder()
+    e = b.arg("x", (N, 8)).exp()
+    graph = b.graph({"product": e @ b.arg("w", (8, 9)), "operand": e})
+    values = batch_for(graph, 7)
+    found, wanted = (compile_graph(graph, target)(values) for target in ("cpu", "reference"))
+    for k, w in wanted.items():
+        np.testing.assert_allclose(found[k], w, rtol=1e-5)
+
+
 @pytest.mark.parametrize("n", [0, 1, 7, 33])
 @pytest.mark.parametrize("name", OPERANDS)
 def test_operands(name: str, n: int):

@@ -123,6 +123,11 @@ class TestPrologues:
         s = one(e @ x(8, 9, name="w"), e.sum(0))
         assert kinds(s) == ["row", "contract"]
 
+    def test_an_operand_that_is_returned_is_stored(self):
+        e = x(N, 8).exp()
+        s = one(e @ x(8, 9, name="w"), e)
+        assert kinds(s) == ["map", "contract"]
+
     def test_padding_is_stored(self):
         s = one(ops.pad(x(N, 8), (0, 1), (0, 0)).exp() @ x(9, 9, name="w"))
         assert kinds(s) == ["map", "contract"]
