@@ -12,8 +12,6 @@ import graphc as gc
 from graphc import nn, ops
 from graphc.errors import ShapeError
 
-RNG = np.random.default_rng(0)
-
 
 # -- skip connections --------------------------------------------------------------------------------------------------------
 class Skip(nn.Module):
@@ -27,12 +25,12 @@ class Skip(nn.Module):
         return (self.second(self.first(x).relu()) + self.skip(x)).relu()
 
 
-def test_lines_2353_2357_a_skip_is_the_identity_or_a_projection_of_its_own(target):
+def test_lines_2353_2357_a_skip_is_the_identity_or_a_projection_of_its_own(target, rng):
     """The notes multiply the skipped value by a matrix that another layer owns, which need not even fit."""
     same, other = Skip(4, 3, 4), Skip(4, 3, 2)
     names = {m: {n for n, _ in m.named_parameters()} for m in (same, other)}
     assert names[other] - names[same] == {"skip.weight"}, "the identity has no parameters"
-    x = RNG.normal(size=(5, 4))
+    x = rng.normal(size=(5, 4))
     for module in (same, other):
         found = gc.compile(module, gc.spec("N", 4, dtype="float64"), target=target)(x)
         s = module.state_dict()
@@ -43,13 +41,13 @@ def test_lines_2353_2357_a_skip_is_the_identity_or_a_projection_of_its_own(targe
         gc.trace(lambda x: other.second(other.first(x).relu()) + ops.linear(x, other.first.weight), gc.spec("N", 4, dtype="float64"))
 
 
-def test_the_gradient_passes_a_skip_whatever_the_weights_are(target):
+def test_the_gradient_passes_a_skip_whatever_the_weights_are(target, rng):
     """f(x) = x + F(x): with F = 0 the layers pass everything (line 3385: F learns the residual f - x)."""
     blocks = nn.Sequential(*(Skip(4, 3, 4) for _ in range(6)))
     gradient = gc.compile(gc.grad(lambda x: blocks(x).sum()), gc.spec("N", 4, dtype="float64"), target=target)
     plain = gc.compile(gc.grad(lambda x: _without_skips(blocks, x).sum()), gc.spec("N", 4, dtype="float64"), target=target)
     blocks.load_state_dict({n: v * 0 for n, v in blocks.state_dict().items()})
-    x = np.abs(RNG.normal(size=(2, 4)))
+    x = np.abs(rng.normal(size=(2, 4)))
     np.testing.assert_array_equal(gradient(x), np.ones_like(x))
     np.testing.assert_array_equal(plain(x), np.zeros_like(x))
 
@@ -107,11 +105,11 @@ def test_row_21_resnet_18_has_18_layers():
     assert net.shapes == [(64, 56, 56), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
 
 
-def test_lines_3508_3512_every_stage_has_two_blocks(target):
+def test_lines_3508_3512_every_stage_has_two_blocks(target, rng):
     """The notes give module 1 one block or two, and module 2 two or three; only two blocks each add up to the 18 of 3514."""
     net = ResNet18(width=2, classes=3)
     assert [len(stage) for stage in net.stages] == [2, 2, 2, 2]
     assert [len(weighted(stage)) for stage in net.stages] == [4, 4, 4, 4]
-    x = RNG.normal(size=(2, 3, 32, 32)).astype(np.float32)
+    x = rng.normal(size=(2, 3, 32, 32)).astype(np.float32)
     found = gc.compile(net, gc.spec("N", 3, 32, 32), target=target)(x)
     assert found.shape == (2, 3) and np.isfinite(found).all() and np.abs(found[0] - found[1]).max() > 0

@@ -12,8 +12,8 @@ import graphc as gc
 from graphc import nn, ops, optim
 from tests.ops.test_worked_examples import gradient, value
 
-RNG = np.random.default_rng(0)
 D, H, K = 3, 4, 2
+RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=D), np.array([0.0, 1.0])
 W1, B1, W2, B2 = RNG.normal(size=(H, D)), RNG.normal(size=H), RNG.normal(size=(K, H)), RNG.normal(size=K)
 
@@ -96,12 +96,12 @@ def test_line_1163_the_input_stands_outside_of_the_bracket(target):
 
 
 # -- the error signal --------------------------------------------------------------------------------------------------------
-def test_lines_1774_1787_1824_the_gradient_of_a_weight_is_an_outer_product(slopes):
+def test_lines_1774_1787_1824_the_gradient_of_a_weight_is_an_outer_product(slopes, rng):
     """delta h^T for one sample, the sum of these for a batch; element by element, delta and h do not even fit."""
     one = slopes(X[None], Y[None])
     np.testing.assert_allclose(one["out.weight"], np.outer(DELTA2, H1), rtol=1e-12)
     np.testing.assert_allclose(one["hidden.weight"], np.outer(DELTA1, X), rtol=1e-12)
-    xs, ys = RNG.normal(size=(5, D)), np.eye(K)[RNG.integers(0, K, 5)]
+    xs, ys = rng.normal(size=(5, D)), np.eye(K)[rng.integers(0, K, 5)]
     each = [slopes(x[None], y[None]) for x, y in zip(xs, ys)]
     for name, batch in slopes(xs, ys).items():
         np.testing.assert_allclose(batch, sum(e[name] for e in each), rtol=1e-10, atol=1e-14)
@@ -157,21 +157,21 @@ def test_lines_1836_1840_1866_1869_delta_has_an_entry_for_each_unit_and_none_for
     np.testing.assert_allclose(found1, np.column_stack([apart["hidden.bias"], apart["hidden.weight"]]), rtol=1e-12)
 
 
-def test_lines_1880_1882_a_gradient_has_the_shape_of_its_matrix(slopes):
+def test_lines_1880_1882_a_gradient_has_the_shape_of_its_matrix(slopes, rng):
     """H x (d+1) and K x (H+1) numbers with the biases, for any size of the batch."""
     params = dict(Net().named_parameters())
     for batch in (1, 7):
-        found = slopes(RNG.normal(size=(batch, D)), np.eye(K)[RNG.integers(0, K, batch)])
+        found = slopes(rng.normal(size=(batch, D)), np.eye(K)[rng.integers(0, K, batch)])
         assert {n: g.shape for n, g in found.items()} == {n: p.shape for n, p in params.items()}
         assert sum(g.size for g in found.values()) == H * (D + 1) + K * (H + 1)
 
 
 # -- the update ----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("batch", [1, 4, 12])
-def test_lines_1890_1896_1919_1988_training_subtracts_the_gradient(target, slopes, batch):
+def test_lines_1890_1896_1919_1988_training_subtracts_the_gradient(target, slopes, batch, rng):
     """W + eta DeltaW with DeltaW minus the gradient, for one sample, a mini-batch and all; adding the gradient raises the loss."""
     net, opt = Net(), optim.SGD(0.05)
-    xs, ys = RNG.normal(size=(12, D)), np.eye(K)[RNG.integers(0, K, 12)]
+    xs, ys = rng.normal(size=(12, D)), np.eye(K)[rng.integers(0, K, 12)]
 
     def train(x, y):
         loss = ops.cross_entropy(net(x), y)

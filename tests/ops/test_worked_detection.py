@@ -11,19 +11,18 @@ import pytest
 from graphc import ops
 from tests.ops.test_worked_examples import gradient, value
 
-RNG = np.random.default_rng(0)
+
+def some_boxes(rng, n):
+    """Boxes in a crowd: some share more than 0.7."""
+    corner = rng.uniform(0, 2, (n, 2))
+    return np.concatenate([corner, corner + rng.uniform(2, 4, (n, 2))], 1)
 
 
-def some_boxes(n, size=6.0):
-    corner = RNG.uniform(0, 10, (n, 2))
-    return np.concatenate([corner, corner + RNG.uniform(1, size, (n, 2))], 1)
-
-
-def test_row_41_iou_by_hand(target):
+def test_row_41_iou_by_hand(target, rng):
     a = np.array([[0.0, 0, 4, 2]])
     others = np.array([[0.0, 0, 4, 2], [2, 0, 6, 2], [0, 0, 2, 2], [4, 0, 8, 2], [5, 5, 6, 6], [1, 1, 1, 1]])
     np.testing.assert_allclose(value(target, ops.box_iou, a, others), [[1, 4 / 12, 4 / 8, 0, 0, 0]], rtol=1e-14)
-    x, y = some_boxes(5), some_boxes(7)
+    x, y = some_boxes(rng, 5), some_boxes(rng, 7)
     np.testing.assert_allclose(value(target, ops.box_iou, x, y), value(target, ops.box_iou, y, x).T, rtol=1e-14)
 
 
@@ -76,8 +75,8 @@ def test_row_41_suppression_by_hand(target):
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.7])
-def test_row_41_suppression_follows_the_text(target, threshold):
-    boxes, scores = some_boxes(40), RNG.permutation(40) / 40
+def test_row_41_suppression_follows_the_text(target, rng, threshold):
+    boxes, scores = some_boxes(rng, 40), rng.permutation(40) / 40
     found = value(target, lambda b, s: suppress(b, s, threshold), boxes, scores)
     np.testing.assert_array_equal(found, by_the_text(boxes, scores, threshold))
     assert 0 < found.sum() < 40
@@ -122,12 +121,12 @@ def confidence_loss(logits, labels, ratio=3):
 
 
 @pytest.mark.parametrize("positives", [0, 1, 3, 12])
-def test_row_42_at_most_three_negatives_for_each_positive(target, positives):
+def test_row_42_at_most_three_negatives_for_each_positive(target, rng, positives):
     """The hardest, by confidence loss; without a positive the loss is 0 (3833)."""
     n = 24
     labels = np.zeros(n, np.int64)
-    labels[RNG.permutation(n)[:positives]] = RNG.integers(1, 4, positives)
-    logits = RNG.normal(size=(n, 4))
+    labels[rng.permutation(n)[:positives]] = rng.integers(1, 4, positives)
+    logits = rng.normal(size=(n, 4))
     loss, mined = (value(target, lambda a, y, k=k: confidence_loss(a, y)[k], logits, labels) for k in (0, 1))
     each = np.log(np.exp(logits).sum(1)) - logits[np.arange(n), labels]
     negative = np.flatnonzero(labels == 0)

@@ -9,7 +9,6 @@ import graphc as gc
 from graphc import nn, ops, optim
 from tests.ops.test_worked_examples import gradient, value
 
-RNG = np.random.default_rng(0)
 DOCUMENTS = ["the red dog", "cat eats dog", "dog eats food", "red cat eats"]
 VOCABULARY = gc.text.Vocabulary(["the", "red", "dog", "cat", "eats", "food"], specials=[])
 IDS = np.stack([VOCABULARY.encode(gc.text.tokenize(d)) for d in DOCUMENTS])
@@ -50,12 +49,12 @@ def test_row_28_tf_idf_weighs_rare_words_more(target):
     np.testing.assert_allclose(weights, theirs - COUNTS, rtol=1e-12, atol=1e-15)  # theirs counts 1 + ln(n / df)
 
 
-def test_row_33_a_bag_knows_no_order_and_a_recurrent_net_does(target):
+def test_row_33_a_bag_knows_no_order_and_a_recurrent_net_does(target, rng):
     words = gc.text.Vocabulary(["the", "dog", "barks"], specials=[])
     a, b = (words.encode(t.split()) for t in ("the dog barks", "barks the dog"))
     bags = [value(target, lambda i: ops.one_hot(i, 3).sum(0), i) for i in (a, b)]
     np.testing.assert_array_equal(*bags)
-    table, u, v = RNG.normal(size=(3, 4)), RNG.normal(size=(5, 4)), RNG.normal(size=(5, 5))
+    table, u, v = rng.normal(size=(3, 4)), rng.normal(size=(5, 4)), rng.normal(size=(5, 5))
 
     def last(i, table, u, v):
         return ops.rnn(ops.embedding(i, table).expand_dims(1), [(u, v, None, None)])[1]
@@ -73,11 +72,11 @@ def test_row_29_skip_gram_pairs_with_window_2():
     assert pairs[:13] == [tuple(p.split()) for p in printed.split(",")]
 
 
-def test_row_30_the_probability_of_a_window_is_a_product(target):
+def test_row_30_the_probability_of_a_window_is_a_product(target, rng):
     v = gc.text.Vocabulary(SON, specials=[])
     around = [o for c, o in gc.text.skipgram_pairs(SON, 2) if c == "loves"]
     assert around == ["the", "man", "his", "son"]
-    u, centre = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 3))
+    u, centre = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
 
     def window(u, centre, c, o):
         return ops.take((u @ ops.embedding(c, centre)).softmax(-1), o, 0).prod()
@@ -96,9 +95,9 @@ def test_lines_5689_5696_offsets_run_from_minus_2_to_2_and_end_with_the_sentence
     assert len(places) == 5 * 4 - 2 * (2 + 1)
 
 
-def test_line_5696_the_minus_is_before_the_whole_bracket(target):
+def test_line_5696_the_minus_is_before_the_whole_bracket(target, rng):
     """The loss of a text: -sum over pairs of (u_o . v_c - log sum_j exp(u_j . v_c)); without brackets the sum of exponentials is rewarded."""
-    u, v = RNG.normal(size=(5, 3)), RNG.normal(size=(5, 3))
+    u, v = rng.normal(size=(5, 3)), rng.normal(size=(5, 3))
     centres, others = np.array(gc.text.skipgram_pairs(range(5), 2)).T
 
     def loss(v, u, c, o):
@@ -218,10 +217,10 @@ def test_row_46_a_masked_word_is_told_from_both_sides(target):
     assert softmax(predict(inputs[2:])[0, 2])[v["not"]] > 0.9, 'beside "cannot" it is the word'
 
 
-def test_the_loss_of_a_masked_model_counts_hidden_words_only(target):
+def test_the_loss_of_a_masked_model_counts_hidden_words_only(target, rng):
     v = gc.text.Vocabulary([f"w{i}" for i in range(20)], specials=["<mask>"])
-    labels = gc.text.mask_tokens(RNG.integers(1, 21, 64), v, rate=0.3, seed=1)[1]
-    logits = RNG.normal(size=(64, 21))
+    labels = gc.text.mask_tokens(rng.integers(1, 21, 64), v, rate=0.3, seed=1)[1]
+    logits = rng.normal(size=(64, 21))
     hidden = labels >= 0
     want = -np.log(softmax(logits))[hidden, labels[hidden]].mean()
     assert value(target, ops.cross_entropy, logits, labels) == pytest.approx(want, rel=1e-12)
