@@ -28,7 +28,7 @@ def test_row_12_the_convolution_flips_its_kernel(target):
     np.testing.assert_array_equal(value(target, lambda k: ops.flip(ops.flip(k, 0), 1), K), [[1.0, 0.5], [0.25, 0.0]])
 
 
-def test_the_kernel_of_a_convolution_is_counted_from_r_minus_1(target):
+def test_lines_2451_2540_2558_the_kernel_of_a_convolution_is_counted_from_r_minus_1(target):
     """The notes print k[r - p, r - q] with p and q from 0, which would read outside of the kernel."""
     r = 2
     by_hand = [[sum(X[i + p, j + q] * K[r - 1 - p, r - 1 - q] for p in range(r) for q in range(r)) for j in range(2)] for i in range(2)]
@@ -44,7 +44,7 @@ def test_row_13_the_cross_correlation_does_not_and_differs(target):
     np.testing.assert_array_equal(flipped, value(target, lambda x, k: ops.convolve(x, k, "valid"), X, K))
 
 
-def test_row_14_a_diagonal_detector_gives_half_not_rounded_values(target):
+def test_row_14_and_line_2638_a_diagonal_detector_gives_half_not_rounded_values(target):
     x = np.zeros((5, 5))
     x[:3, 2] = x[3, 1] = x[4, 0] = 255.0
     found = value(target, lambda x, k: ops.convolve(x, k, "valid"), x, np.array([[0.0, 0.5], [0.5, 0.0]]))
@@ -119,7 +119,7 @@ def count(module):
 
 def test_row_17_a_dense_layer_on_an_image_is_too_large():
     assert ops.flatten(ops.input("x", (1, 28, 28), "float32"), 1).shape == (1, 784)
-    assert 10**6 * 10**3 == 10**9
+    assert count(nn.Linear(10**6, 10**3, bias=False)) == 10**9
     assert count(nn.Conv2d(1, 6, 5, bias=False)) == 150, "while a convolution's parameters do not depend on the image"
 
 
@@ -145,7 +145,7 @@ def test_row_20_a_bottleneck_needs_few_parameters():
     assert count(nn.Conv2d(256, 256, 3, padding=1, bias=False)) == 589_824
 
 
-def test_the_first_maps_of_lenet_need_kernels_of_5x5():
+def test_line_2861_the_first_maps_of_lenet_need_kernels_of_5x5():
     """The notes say 2x2, which cannot give 28x28 from 28x28; it is the pooling's size."""
     graph = gc.trace(nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.Flatten()), gc.spec(1, 1, 28, 28))
     shapes = {n.shape for n in graph.nodes}
@@ -163,7 +163,7 @@ def at(x, j):
     return x[j] if 0 <= j < len(x) else 0.0
 
 
-def test_sequence_convolution_and_cross_correlation(target):
+def test_line_5181_sequence_convolution_and_cross_correlation(target):
     """h_j = sum x_{j+k} w_{-k} and h_j = x_{j-1} w_{-1} + x_j w_0 + x_{j+1} w_1, for k from -p to p: p is the padding that keeps the size."""
     p = 1
     convolved = [sum(at(H, j + k) * W[p - k] for k in range(-p, p + 1)) for j in range(len(H))]
@@ -180,7 +180,7 @@ def causal(x, w, d=1):
 
 
 @pytest.mark.parametrize("d", [1, 2])
-def test_causal_convolution_looks_back_only(target, d):
+def test_line_5208_causal_convolution_looks_back_only(target, d):
     """The printed dilated form reads x_{j + d k} for k from -p to p and so looks ahead; causal nets need x_{j - d k}."""
     layer = value(target, lambda x, w: ops.conv1d(x, w, padding="causal", dilation=d), H[None, None], W[::-1].copy()[None, None])
     np.testing.assert_allclose(layer[0, 0], causal(H, W, d), rtol=1e-14)

@@ -191,7 +191,7 @@ def pair_loss(v, u):
     return ops.cross_entropy(u @ v, ops.const(O, "int64"))
 
 
-def test_lines_5806_5836_the_pair_loss_is_minus_the_log_probability(target):
+def test_lines_5806_5808_5836_the_pair_loss_is_minus_the_log_probability(target):
     scores = U @ V_C
     assert value(target, pair_loss, V_C, U) == pytest.approx(-(scores[O] - np.log(np.exp(scores).sum())), rel=1e-12)
 

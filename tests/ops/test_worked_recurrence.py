@@ -37,7 +37,7 @@ def split(w, hidden):
 
 # -- rows 24 and 25: one matrix on [h, x] ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("hidden,features", [(4, 3), (3, 3)])
-def test_row_24_one_matrix_on_the_joined_vector(target, hidden, features):
+def test_rows_24_25_and_line_4610_one_matrix_on_the_joined_vector(target, hidden, features):
     w, b = rng.normal(size=(hidden, hidden + features)), rng.normal(size=hidden)
     h, x = rng.normal(size=hidden), rng.normal(size=features)
     (found,) = values(target, lambda x, h, u, v, b: ops.rnn_cell(x, h, u, v, b), x, h, *split(w, hidden), b)
@@ -102,7 +102,7 @@ def test_gru_of_the_notes_and_of_torch(target):
 
 
 # -- row 26: the same cell at every step ----------------------------------------------------------------------------------
-def test_row_26_three_steps_are_a_chain(target):
+def test_row_26_and_lines_4521_4694_three_steps_are_a_chain(target):
     """h3 = A(A(A(h0, x1), x2), x3), with one W and one b for all steps (4530); one "A(" is lost in 4660."""
     weights = rng.normal(size=(4, 3)), rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
     xs, h0 = rng.normal(size=(3, 2, 3)), rng.normal(size=(2, 4))
@@ -133,7 +133,7 @@ def test_the_output_layer_stands_behind_the_state(target):
 
 
 # -- row 34: both directions ----------------------------------------------------------------------------------------------
-def test_row_34_directions_are_joined_not_added(target):
+def test_row_34_and_line_6088_directions_are_joined_not_added(target):
     """H_t is n x 2h: the circled plus of 6088 is a concatenation (6090)."""
     forward, backward = ((rng.normal(size=(5, 3)), rng.normal(size=(5, 5)), None, None) for _ in range(2))
     xs = rng.normal(size=(4, 2, 3))
@@ -177,7 +177,7 @@ def test_row_35_the_target_is_the_input_shifted_by_one(target):
 
 # -- 4770: back-propagation through time ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("activation", ["identity", "tanh"])
-def test_backpropagation_through_time(target, activation):
+def test_line_4770_backpropagation_through_time(target, activation):
     """dL/dh_t = sum over i = t..T of (W_hh^T)^(i-t) W_qh^T dL/do_i. The notes' index o_{T+i} does not exist, and with a
     non-linear cell each factor W_hh^T is diag(phi'(a_j)) behind W_hh^T, which 4770 and the eigenvalues of 4774 leave out."""
     time, hidden, features, outs = 5, 4, 3, 2
