@@ -114,7 +114,8 @@ class Graph:
                 if new is None:
                     new = node if all(a is b for a, b in zip(ins, node.inputs, strict=True)) else rebuild(node, ins)
             if new is not node:
-                prov.add(new, prov.of(node).locs, prov.of(node).scopes)
+                origin = prov.of(node)
+                prov.add(new, origin.locs, origin.scopes, origin.rules)
             image[node] = new
         return self.with_roots(image.__getitem__, **changes)
 

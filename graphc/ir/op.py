@@ -91,6 +91,8 @@ class OpDef:
     """Kinds reduce and scatter: the combining scalar instruction (a scatter's may be "set") and its neutral element."""
     cost: int = 1
     """Instructions an element, roughly: what recomputing it costs."""
+    commutative: bool = False
+    """Whether its two operands may change places; rewrite rules then match both orders."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -37,10 +37,11 @@ Locate = Callable[[], tuple[Iterable[Loc], Iterable[str]]]
 
 @dataclass
 class Origin:
-    """Lines and module scopes one node comes from."""
+    """Lines and module scopes one node comes from, and the rewrite rules that made it, in order."""
 
     locs: set[Loc] = field(default_factory=set)
     scopes: set[str] = field(default_factory=set)
+    rules: tuple[str, ...] = ()
 
 
 class Provenance:
@@ -49,12 +50,14 @@ class Provenance:
     def __init__(self) -> None:
         self.table: dict[Node, Origin] = {}
 
-    def add(self, node: Node, locs: Iterable[Loc] = (), scopes: Iterable[str] = ()) -> None:
+    def add(self, node: Node, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), rules: Iterable[str] = ()) -> None:
         origin = self.table.get(node)
         if origin is None:
             origin = self.table[node] = Origin()
         origin.locs.update(locs)
         origin.scopes.update(scopes)
+        if rules:
+            origin.rules = tuple(dict.fromkeys((*origin.rules, *rules)))
 
     def of(self, node: Node) -> Origin:
         return self.table.get(node) or Origin()
@@ -65,9 +68,13 @@ class Provenance:
     def scopes(self, node: Node) -> list[str]:
         return sorted(self.of(node).scopes)
 
+    def rules(self, node: Node) -> list[str]:
+        """The rewrite rules that made a node, or made what it replaces, in the order in which they fired."""
+        return list(self.of(node).rules)
+
     def merge(self, other: Provenance) -> None:
         for node, origin in other.table.items():
-            self.add(node, origin.locs, origin.scopes)
+            self.add(node, origin.locs, origin.scopes, origin.rules)
 
     @contextmanager
     def recording(self, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), locate: Locate | None = None) -> Iterator[Provenance]:

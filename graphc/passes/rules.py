@@ -1,158 +1,171 @@
-"""The rewrite rules. Each names the operator it starts from, says what it does, and carries a sample for its own test."""
+"""The rewrite rules: one table, in the language of :mod:`graphc.passes.patterns`. The first that matches wins.
+
+Not here: ``x + 0``, ``x * 0``, ``x - x``, ``x / x``. They change bits (-0 + 0 is +0) or hide a NaN.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..ir.dims import prod
+from ..ir.dtypes import DType, bool_, float32, float64, int32, uint8
 from ..ir.node import Node
-from ..ir.op import lookup
-from ..ops import views
-from ..ops.elementwise import add, div, exp, log, mul, neg, sqrt, sub, tanh
-from ..ops.elementwise import pow as pow_
-from ..ops.reductions import sum as sum_
+from ..ir.types import Shape
+from ..ops.define import constant
+from ..ops.elementwise import add, exp, where
+from ..ops.views import broadcast_to, reshape
+from .patterns import Rule, attributes, computed, constant_value, numbers, of_kind, one_of, op, result, tensors
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["RULES"]
 
-
-@dataclass(frozen=True)
-class Rule:
-    """``apply(node)`` gives the replacement of a node of operator ``op``, or None.
-
-    ``sample`` builds a node that the rule must match, from placeholders made by its argument ``x(name, *shape)``.
-    ``exact`` rules keep every bit, NaN and infinities included.
-    """
-
-    name: str
-    op: str
-    doc: str
-    apply: Callable[[Node], Node | None]
-    sample: Callable[[Callable[..., Node]], Node]
-    exact: bool = True
+SERIAL = 4096
+"""Elements up to which folding to one value is left to one thread."""
 
 
-def constant_value(n: Node) -> float | None:
-    """The one number a node consists of, if it is a broadcast constant."""
-    while n.op.kind == "view" and n.op.name in ("broadcast_to", "reshape") and n.inputs:
-        n = n.inputs[0]
-    if n.op.kind == "const" and n.attrs["value"].size == 1:
-        return n.attrs["value"].item()  # type: ignore[no-any-return]
-    return None
+# -- what a structure cannot say: conditions -----------------------------------------------------------------------------
+@computed
+def is_float(x: Node) -> bool:
+    return x.dtype.is_float
 
 
-def _is(n: Node, value: float) -> bool:
-    c = constant_value(n)
-    return c is not None and not isinstance(c, bool) and c == value and not (value == 0 and np.signbit(c))
+@computed
+def is_whole(x: Node) -> bool:
+    """Integers and bools: there is no NaN, and no -0."""
+    return not x.dtype.is_float
 
 
-def _times_one(n: Node) -> Node | None:
-    x, y = n.inputs
-    return x if _is(y, 1.0) else y if _is(x, 1.0) else None
+@computed
+def is_scalar(x: Node) -> bool:
+    return x.ndim == 0
 
 
-def _neg_neg(n: Node) -> Node | None:
-    x = n.inputs[0]
-    return x.inputs[0] if x.op.name == "neg" else None
+@computed
+def is_constant(x: Node) -> bool:
+    """An elementwise node whose operands are all constants."""
+    return bool(x.inputs) and x.op.numpy is not None and all(constant_value(i) is not None for i in x.inputs)
 
 
-def _minus_zero(n: Node) -> Node | None:
-    return n.inputs[0] if _is(n.inputs[1], 0.0) else None
+@computed
+def has_exact_inverse(c: Any, x: Node) -> bool:
+    """A power of two whose inverse is a normal number of the dtype of ``x``: multiplying rounds as dividing does."""
+    if not x.dtype.is_float or not np.isfinite(c) or abs(np.frexp(c)[0]) != 0.5:
+        return False
+    info = np.finfo(x.dtype.numpy)
+    return bool(info.tiny <= abs(1.0 / c) <= info.max)
 
 
-def _over_one(n: Node) -> Node | None:
-    return n.inputs[0] if _is(n.inputs[1], 1.0) else None
+@computed
+def is_small_power(c: Any) -> bool:
+    return bool(c == np.trunc(c) and 1 <= abs(c) <= 8)
 
 
-def _add_neg(n: Node) -> Node | None:
-    x, y = n.inputs
-    return x - y.inputs[0] if y.op.name == "neg" else y - x.inputs[0] if x.op.name == "neg" else None
+@computed
+def is_positive(c: Any) -> bool:
+    return bool(c > 0 and np.isfinite(c))
 
 
-def _sub_neg(n: Node) -> Node | None:
-    x, y = n.inputs
-    return x + y.inputs[0] if y.op.name == "neg" else None
+@computed
+def leading_ones(s: Shape, x: Node) -> bool:
+    """Shape ``s`` is that of ``x`` behind new axes of size 1."""
+    new = len(s) - x.ndim
+    return new >= 0 and s[new:] == x.shape and all(n == 1 for n in s[:new])
 
 
-def _reshape_reshape(n: Node) -> Node | None:
-    x = n.inputs[0]
-    return views.reshape(x.inputs[0], n.shape) if x.op.name == "reshape" else None
+@computed
+def all_ones(x: Node, axes: tuple[int, ...]) -> bool:
+    """Every one of the axes has size 1."""
+    return all(x.shape[a] == 1 for a in axes)
 
 
-def _same_shape_view(n: Node) -> Node | None:
-    return n.inputs[0] if n.shape == n.inputs[0].shape else None
+@computed
+def is_counted(s: Shape, axes: tuple[int, ...]) -> bool:
+    """The number of elements along the axes of a shape is known, and not 0."""
+    return all(isinstance(s[a], int) and s[a] != 0 for a in axes)
 
 
-def _transpose_transpose(n: Node) -> Node | None:
-    x = n.inputs[0]
-    if x.op.name != "transpose":
-        return None
-    inner = x.attrs["perm"]
-    return views.transpose(x.inputs[0], *(inner[p] for p in n.attrs["perm"]))
+@computed
+def is_lossless(x: Node, middle: DType, last: DType) -> bool:
+    """A cast of ``x`` by way of ``middle`` gives what the direct one gives."""
+    first = x.dtype
+    if first.is_float != middle.is_float and first.itemsize == 8:  # float64 does not hold every int64, whatever NumPy's table says
+        return False
+    # from float to int only within the range is defined: so no new way to get there
+    return np.can_cast(first.numpy, middle.numpy, "safe") and (last == first or not middle.is_float or last.is_float)
 
 
-def _identity_transpose(n: Node) -> Node | None:
-    return n.inputs[0] if n.attrs["perm"] == tuple(range(n.ndim)) else None
+@computed
+def is_large(x: Node) -> bool:
+    """A fold of everything that is worth two steps: ``row_count`` knows how."""
+    return row_count(x) is not None
 
 
-def _broadcast_broadcast(n: Node) -> Node | None:
-    x = n.inputs[0]
-    return views.broadcast_to(x.inputs[0], n.shape) if x.op.name == "broadcast_to" else None
+# -- attributes and numbers worked out from what was captured ------------------------------------------------------------
+@computed
+def shape(x: Node) -> Shape:
+    return x.shape
 
 
-def _reshape_of_scalar(n: Node) -> Node | None:
-    """A constant needs no reshape: broadcasting it says the same."""
-    x = n.inputs[0]
-    if x.op.kind == "const" and x.ndim == 0:
-        return views.broadcast_to(x, n.shape)
-    if x.op.name == "broadcast_to" and x.inputs[0].ndim == 0:
-        return views.broadcast_to(x.inputs[0], n.shape)
-    return None
+@computed
+def dtype(x: Node) -> DType:
+    return x.dtype
 
 
-def _cast_cast(n: Node) -> Node | None:
-    return n.inputs[0] if n.dtype == n.inputs[0].dtype else None
+@computed
+def zeros(x: Node) -> tuple[int, ...]:
+    return (0,) * x.ndim
 
 
-def _scalar_const(n: Node) -> Node | None:
-    """Arithmetic on constants is done now."""
-    values = [i.attrs["value"] for i in n.inputs if i.op.kind == "const"]
-    if not n.inputs or len(values) != len(n.inputs) or any(v.size > 1 for v in values) or n.op.numpy is None:
-        return None
+@computed
+def ones(x: Node) -> tuple[int, ...]:
+    return (1,) * x.ndim
+
+
+@computed
+def in_order(x: Node) -> tuple[int, ...]:
+    return tuple(range(x.ndim))
+
+
+@computed
+def composed(p: tuple[int, ...], q: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(p[i] for i in q)
+
+
+@computed
+def along(starts: Shape, offsets: Shape, steps: tuple[int, ...]) -> Shape:
+    return tuple(s + o * t for s, o, t in zip(starts, offsets, steps, strict=True))
+
+
+@computed
+def times(p: tuple[int, ...], q: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a * b for a, b in zip(p, q, strict=True))
+
+
+@computed
+def number_of(s: Shape, axes: tuple[int, ...]) -> float:
+    return float(prod(s[a] for a in axes))  # type: ignore[arg-type]
+
+
+@computed
+def logarithm(c: float) -> float:
+    return float(np.log(c))
+
+
+# -- replacements worked out from what was captured ----------------------------------------------------------------------
+@computed
+def folded(node: Node) -> Node:
+    """An elementwise operator of constants, by its own reference."""
+    values = [np.asarray(constant_value(i), i.dtype.numpy) for i in node.inputs]
+    assert node.op.numpy is not None
     with np.errstate(all="ignore"):
-        out = np.asarray(n.op.numpy(*values, **n.attrs)).astype(n.dtype.numpy)
-    return Node.make(lookup("const"), (), value=out)
+        out = np.asarray(node.op.numpy(*values, **node.attrs))
+    return broadcast_to(constant(out, node.dtype), node.shape)
 
 
-def _sum_of_broadcast(n: Node) -> Node | None:
-    """Adding up copies of a scalar is a multiplication by their number."""
-    x = n.inputs[0]
-    if x.op.name != "broadcast_to" or x.inputs[0].ndim or not x.dtype.is_float:
-        return None
-    count = prod(x.shape[a] for a in n.attrs["axes"])
-    if not isinstance(count, int):
-        return None
-    return views.broadcast_to(mul(x.inputs[0], float(count)), n.shape)
-
-
-def _div_const(n: Node) -> Node | None:
-    """Division by a power of two is an exact multiplication."""
-    c = constant_value(n.inputs[1])
-    if c is None or not n.dtype.is_float or c == 0 or not np.isfinite(c):
-        return None
-    return n.inputs[0] * (1.0 / c) if np.frexp(c)[0] in (0.5, -0.5) else None
-
-
-def _power(n: Node) -> Node | None:
-    """Small integer powers are products, a half is a square root: faster, and right for negative x."""
-    c = constant_value(n.inputs[1])
-    x = n.inputs[0]
-    if c == 0.5:
-        return sqrt(x)
-    if c is None or c != int(c) or not 1 <= abs(c) <= 8:
-        return None
+@computed
+def products(x: Node, c: Any) -> Node:
+    """x ** c for a whole c by repeated squaring: faster than the power, and right for negative x."""
     out, square, k = None, x, int(abs(c))
     while k:
         if k & 1:
@@ -162,63 +175,122 @@ def _power(n: Node) -> Node | None:
     return out if c > 0 else 1.0 / out
 
 
-SERIAL = 4096
-"""Elements up to which folding to one value is left to one thread."""
-
-
-def _two_steps(n: Node) -> Node | None:
-    """A fold of everything has no parallel axis: it folds rows first, side by side, then the row results. The order of
-    additions does not depend on the number of threads."""
-    x = n.inputs[0]
+def row_count(node: Node) -> Shape | None:
+    """The shape as which a fold of everything first folds all but the leading axis, side by side; None for no change."""
+    x = node.inputs[0]
     total = x.size
-    if n.ndim or (isinstance(total, int) and total <= SERIAL):
+    if node.ndim or (isinstance(total, int) and total <= SERIAL):
         return None
-    fold: Callable[..., Node] = n.op.call
     if x.ndim >= 2:
         inner = prod(x.shape[1:])
-        return fold(fold(x, tuple(range(1, x.ndim))), 0) if isinstance(inner, int) and inner >= 16 else None
-    rows = next((r for r in (64, 48, 32, 16) if isinstance(total, int) and total % r == 0), None)
-    if rows is None or not isinstance(total, int) or total < 16 * SERIAL:
+        return x.shape if isinstance(inner, int) and inner >= 16 else None
+    if not isinstance(total, int) or total < 16 * SERIAL:
         return None
-    return fold(fold(views.reshape(x, (rows, total // rows)), 1), 0)
+    rows = next((r for r in (64, 48, 32, 16) if total % r == 0), None)
+    return None if rows is None else (rows, total // rows)
 
 
-def _constant_base(n: Node) -> Node | None:
-    """c ** y -> exp(y log c): the logarithm is taken now."""
-    c = constant_value(n.inputs[0])
-    if c is None or not c > 0 or not np.isfinite(c) or constant_value(n.inputs[1]) is not None:
-        return None
-    return exp(n.inputs[1] * float(np.log(c)))
+@computed
+def rows_first(node: Node) -> Node:
+    """A fold of everything has no parallel axis: it folds rows, then the row results. The order of additions does not depend on
+    the number of threads."""
+    rows = row_count(node)
+    assert rows is not None
+    fold = node.op.call
+    out: Node = fold(fold(reshape(node.inputs[0], rows), tuple(range(1, len(rows)))), 0)
+    return out
 
+
+# -- the table -----------------------------------------------------------------------------------------------------------
+x, y, b = tensors("x y b")
+(c,) = numbers("c")
+a, p, q, s, t, u, v, w = attributes("a p q s t u v w")
+f = of_kind("f", "elementwise")
+fold = one_of("fold", "sum", "max")
+same = one_of("same", "maximum", "minimum", "logical_and", "logical_or")  # of x and x gives x
+
+_dtypes = (float32, float64, int32, uint8, bool_)
+_copies = broadcast_to(constant(1.5), (2, 3))
+_fold_all = [{"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}]
 
 RULES: list[Rule] = [
-    Rule("power of a constant", "pow", "c ** y -> exp(y log c)", _constant_base, lambda x: pow_(0.9, x("x", 3)), exact=False),
-    *(
-        Rule(f"{name} in two steps", name, f"{name} of everything -> {name} of rows, then of the results", _two_steps, sample, exact=False)
-        for name, sample in (("sum", lambda x: sum_(x("x", 90, 50))), ("max", lambda x: lookup("max").call(x("x", 90, 50))))
-    ),
-    Rule("mul one", "mul", "x * 1 -> x", _times_one, lambda x: x("x", 3) * 1.0),
-    Rule("sub zero", "sub", "x - 0 -> x", _minus_zero, lambda x: x("x", 3) - 0.0),
-    Rule("div one", "div", "x / 1 -> x", _over_one, lambda x: x("x", 3) / 1.0),
-    Rule("div power of two", "div", "x / 2^k -> x * 2^-k", _div_const, lambda x: x("x", 3) / 4.0),
-    Rule("small power", "pow", "x ** k -> products, x ** 0.5 -> sqrt(x)", _power, lambda x: x("x", 3) ** 3, exact=False),
-    Rule("neg neg", "neg", "-(-x) -> x", _neg_neg, lambda x: -(-x("x", 3))),
-    Rule("add neg", "add", "x + (-y) -> x - y", _add_neg, lambda x: x("x", 3) + (-x("y", 3))),
-    Rule("sub neg", "sub", "x - (-y) -> x + y", _sub_neg, lambda x: x("x", 3) - (-x("y", 3))),
-    Rule("reshape reshape", "reshape", "only the last of two reshapes counts", _reshape_reshape, lambda x: views.reshape(views.reshape(x("x", 2, 6), 12), 3, 4)),
-    Rule("reshape to itself", "reshape", "same shape -> x", _same_shape_view, lambda x: Node.make(lookup("reshape"), (x("x", 3),), shape=(3,))),
-    Rule("reshape scalar", "reshape", "reshape(broadcast(c)) -> broadcast(c)", _reshape_of_scalar, lambda x: views.reshape(views.broadcast_to(x("x"), (2, 3)), 6)),
-    Rule("transpose transpose", "transpose", "two permutations are one", _transpose_transpose, lambda x: views.transpose(views.transpose(x("x", 2, 3, 4), 1, 2, 0), 0, 2, 1)),
-    Rule("transpose identity", "transpose", "no exchange -> x", _identity_transpose, lambda x: Node.make(lookup("transpose"), (x("x", 2, 3),), perm=(0, 1))),
-    Rule("broadcast broadcast", "broadcast_to", "only the last of two broadcasts counts", _broadcast_broadcast, lambda x: views.broadcast_to(views.broadcast_to(x("x"), (3,)), (2, 3))),
-    Rule("broadcast to itself", "broadcast_to", "same shape -> x", _same_shape_view, lambda x: Node.make(lookup("broadcast_to"), (x("x", 3),), shape=(3,))),
-    Rule("cast to itself", "cast", "same dtype -> x", _cast_cast, lambda x: Node.make(lookup("cast"), (x("x", 3),), dtype=x("x", 3).dtype)),
-    Rule("sum of copies", "sum", "sum(broadcast(c)) -> c * n", _sum_of_broadcast, lambda x: sum_(views.broadcast_to(x("x"), (3, 4)), 0), exact=False),
-    *(
-        Rule(f"constant {name}", name, f"{name} of constants is a constant", _scalar_const, sample)
-        for name, sample in (
-            ("add", lambda x: add(1.5, 2.0)), ("sub", lambda x: sub(1.5, 2.0)), ("mul", lambda x: mul(1.5, 2.0)), ("div", lambda x: div(1.5, 2.0)),
-            ("neg", lambda x: neg(1.5)), ("exp", lambda x: exp(1.5)), ("log", lambda x: log(1.5)), ("tanh", lambda x: tanh(1.5)),
-        )
-    ),
+    # constants
+    Rule("constants", f(...), folded(result), [is_constant(result)],
+         at=lambda: [add(1.5, 2.0), exp(1.5), where(True, 1, 2), _copies.cast("int32")]),
+    # arithmetic
+    Rule("mul one", x * 1, x),
+    Rule("mul minus one", x * -1, -x),
+    Rule("add zero", x + 0, x, [is_whole(x)]),
+    Rule("add minus zero", x + -0.0, x),
+    Rule("sub zero", x - 0, x),
+    Rule("div one", x / 1, x),
+    Rule("div power of two", x / c, x * (1.0 / c), [has_exact_inverse(c, x)], at={"c": 4.0}),
+    Rule("neg neg", -(-x), x),
+    Rule("add neg", x + (-y), x - y),
+    Rule("sub neg", x - (-y), x + y),
+    Rule("mul neg neg", (-x) * (-y), x * y),
+    Rule("div neg neg", (-x) / (-y), x / y, [is_float(x)]),
+    Rule("mul neg number", (-x) * c, x * (-c), [is_float(x)]),
+    Rule("neg mul number", -(x * c), x * (-c), [is_float(x)]),
+    Rule("absolute neg", op.absolute(-x), op.absolute(x)),
+    Rule("absolute absolute", op.absolute(op.absolute(x)), op.absolute(x)),
+    # powers
+    Rule("square root", x**0.5, op.sqrt(x), exact=False),
+    Rule("small power", x**c, products(x, c), [is_small_power(c)], exact=False, at=[{"c": k} for k in (1, 2, 3, 7, 8, -1, -4)]),
+    Rule("power of a number", c**y, op.exp(y * logarithm(c)), [is_positive(c)], exact=False, at={"c": 0.9}),
+    # conditions and choices
+    Rule("same", same(x, x), x),
+    Rule("not not", op.logical_not(op.logical_not(x)), x),
+    Rule("and true", op.logical_and(x, True), x),
+    Rule("and false", op.logical_and(x, False), False),
+    Rule("or false", op.logical_or(x, False), x),
+    Rule("or true", op.logical_or(x, True), True),
+    Rule("is true", op.eq(x, True), x),
+    Rule("is not false", op.ne(x, False), x),
+    Rule("not equal", op.logical_not(op.eq(x, y)), op.ne(x, y)),
+    Rule("not unequal", op.logical_not(op.ne(x, y)), op.eq(x, y)),
+    Rule("not less", op.logical_not(x < y), y <= x, [is_whole(x)]),
+    Rule("not less or equal", op.logical_not(x <= y), y < x, [is_whole(x)]),
+    Rule("less than itself", x < x, False),
+    Rule("choice of one", op.where(b, x, x), x),
+    Rule("choice by true", op.where(True, x, y), x),
+    Rule("choice by false", op.where(False, x, y), y),
+    Rule("choice by not", op.where(op.logical_not(b), x, y), op.where(b, y, x)),
+    # casts
+    Rule("cast to itself", op.cast(x, dtype=dtype(x)), x),
+    Rule("cast cast", op.cast(op.cast(x, dtype=t), dtype=u), op.cast(x, dtype=u), [is_lossless(x, t, u)],
+         at=[{"t": m, "u": n} for m in _dtypes for n in _dtypes]),
+    # views
+    Rule("reshape reshape", op.reshape(op.reshape(x, shape=s), shape=t), op.reshape(x, shape=t), at={"s": (6,), "t": (3, 2)}),
+    Rule("reshape to itself", op.reshape(x, shape=shape(x)), x),
+    Rule("reshape number", op.reshape(c, shape=s), c, at={"s": (1, 1)}),
+    Rule("reshape copies", op.reshape(op.broadcast_to(x, shape=s), shape=t), op.broadcast_to(x, shape=t), [is_scalar(x)],
+         at={"x": (), "s": (2, 3), "t": (6,)}),
+    Rule("transpose copies", op.transpose(op.broadcast_to(x, shape=s), perm=p), op.broadcast_to(x, shape=shape(result)), [is_scalar(x)],
+         at={"x": (), "s": (2, 3), "p": (1, 0)}),
+    Rule("transpose transpose", op.transpose(op.transpose(x, perm=p), perm=q), op.transpose(x, perm=composed(p, q)),
+         at={"x": (2, 3, 4), "p": (1, 2, 0), "q": (0, 2, 1)}),
+    Rule("transpose identity", op.transpose(x, perm=in_order(x)), x),
+    Rule("broadcast broadcast", op.broadcast_to(op.broadcast_to(x, shape=s), shape=t), op.broadcast_to(x, shape=t),
+         at={"x": (3, 1), "s": (3, 2), "t": (4, 3, 2)}),
+    Rule("broadcast to itself", op.broadcast_to(x, shape=shape(x)), x),
+    Rule("broadcast reshape", op.broadcast_to(op.reshape(x, shape=s), shape=t), op.broadcast_to(x, shape=t), [leading_ones(s, x)],
+         at={"s": (1, 2, 3), "t": (4, 2, 3)}),
+    Rule("slice of everything", op.slice(x, starts=zeros(x), sizes=shape(x), steps=ones(x)), x),
+    Rule("slice slice", op.slice(op.slice(x, starts=p, sizes=s, steps=u), starts=q, sizes=t, steps=v),
+         op.slice(x, starts=along(p, q, u), sizes=t, steps=times(u, v)),
+         at={"x": (9, 7), "p": (8, 1), "s": (4, 5), "u": (-2, 1), "q": (1, 4), "t": (2, 3), "v": (2, -2)}),
+    Rule("slice of pad", op.slice(op.pad(x, low=p, high=q, inner=zeros(x), value=w), starts=p, sizes=shape(x), steps=ones(x)), x,
+         at={"p": (1, 0), "q": (2, 3), "w": 1.5}),
+    Rule("pad by nothing", op.pad(x, low=zeros(x), high=zeros(x), inner=zeros(x), value=w), x, at={"w": 1.5}),
+    Rule("concat of one", op.concat(x, axis=a), x, at={"a": 1}),
+    # reductions
+    Rule("fold of no axes", fold(x, axes=()), x),
+    Rule("fold of ones", fold(x, axes=a), op.reshape(x, shape=shape(result)), [all_ones(x, a)], at={"x": (2, 1, 3, 1), "a": (1, 3)}),
+    Rule("sum of copies", op.sum(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x * number_of(s, a), shape=shape(result)),
+         [is_scalar(x), is_float(x), is_counted(s, a)], exact=False, at={"x": (), "s": (3, 4), "a": (0,)}),
+    Rule("max of copies", op.max(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x, shape=shape(result)),
+         [is_scalar(x), is_counted(s, a)], at={"x": (), "s": (3, 4), "a": (0,)}),
+    Rule("sum in two steps", op.sum(x, axes=a), rows_first(result), [is_large(result)], exact=False, at=_fold_all),
+    Rule("max in two steps", op.max(x, axes=a), rows_first(result), [is_large(result)], at=_fold_all),
 ]  # fmt: skip
