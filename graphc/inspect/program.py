@@ -11,12 +11,13 @@ __all__ = ["KernelView", "PassView", "kernels", "passes", "stages"]
 
 @dataclass(frozen=True)
 class PassView:
-    """One pass that ran: its name, time, and the graph's size before and after."""
+    """One pass that ran: its name, time, the graph's size before and after, and how often each rewrite rule fired."""
 
     name: str
     seconds: float
     before: int
     after: int
+    rules: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def passes(executable: Any) -> list[PassView]:
         if isinstance(p, (tuple, list)):
             out.append(PassView(str(p[0]), float(p[1]), int(p[2]), int(p[3])))
         else:
-            out.append(PassView(str(p.name), float(p.seconds), _count(p.before), _count(p.after)))
+            out.append(PassView(str(p.name), float(p.seconds), _count(p.before), _count(p.after), p.rules))
     return out
 
 

@@ -13,12 +13,16 @@ __all__ = ["dump_stages", "kernel_table", "pass_table"]
 
 
 def pass_table(executable: Any) -> str:
-    """One line a pass: name, milliseconds, nodes before and after."""
+    """One line a pass: name, milliseconds, nodes before and after, and the rewrite rules that fired (how often, where more than once)."""
     rows = passes(executable)
     if not rows:
         return "  (no passes: the graph runs as it was traced)"
     width = max(len(p.name) for p in rows)
-    return "\n".join(f"  {p.name:<{width}}  {p.seconds * 1e3:8.2f} ms  {p.before:>6} -> {p.after} nodes" for p in rows)
+    lines = []
+    for p in rows:
+        fired = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in sorted(p.rules.items(), key=lambda item: -item[1]))
+        lines.append(f"  {p.name:<{width}}  {p.seconds * 1e3:8.2f} ms  {p.before:>6} -> {f'{p.after} nodes':<12} {fired}".rstrip())
+    return "\n".join(lines)
 
 
 def kernel_table(executable: Any) -> str:

@@ -43,7 +43,7 @@ bitwise_not = elementwise(
     samples=lambda: [Sample((_integers(5, 7),)), Sample((_integers(33, low=0, high=255, dtype=np.uint8),)), Sample((rand(19) > 0,))],
 )  # fmt: skip
 logical_xor = elementwise(
-    "logical_xor", 2, scalar=lambda x, y: x ^ y, numpy=np.logical_xor, grad=_no, kinds="b", doc="Where exactly one of the two holds.",
+    "logical_xor", 2, scalar=lambda x, y: x ^ y, numpy=np.logical_xor, commutative=True, grad=_no, kinds="b", doc="Where exactly one of the two holds.",
     samples=lambda: [Sample((rand(5, 7) > 0, rand(5, 7, seed=1) > 0))],
 )  # fmt: skip
 shift_left = elementwise(

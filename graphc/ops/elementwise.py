@@ -37,10 +37,10 @@ def _div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(y == 0, 0, np.trunc(x / np.where(y == 0, 1, y))).astype(x.dtype)
 
 
-add = elementwise("add", 2, scalar=lambda x, y: x + y, numpy=np.add, grad=lambda n, g: (g, g), doc="``x + y``.", samples=binary_samples())
+add = elementwise("add", 2, scalar=lambda x, y: x + y, numpy=np.add, commutative=True, grad=lambda n, g: (g, g), doc="``x + y``.", samples=binary_samples())
 sub = elementwise("sub", 2, scalar=lambda x, y: x - y, numpy=np.subtract, grad=lambda n, g: (g, -g), doc="``x - y``.", samples=binary_samples())
 mul = elementwise(
-    "mul", 2, scalar=lambda x, y: x * y, numpy=np.multiply, grad=lambda n, g: (g * n.inputs[1], g * n.inputs[0]), doc="``x * y``.", samples=binary_samples()
+    "mul", 2, scalar=lambda x, y: x * y, numpy=np.multiply, commutative=True, grad=lambda n, g: (g * n.inputs[1], g * n.inputs[0]), doc="``x * y``.", samples=binary_samples()
 )
 div = elementwise(
     "div",
@@ -64,26 +64,26 @@ def _pick(n: Node, g: Node) -> tuple[Node, Node]:
 
 
 maximum = elementwise(
-    "maximum", 2, scalar=lambda x, y: x.maximum(y), numpy=np.maximum, grad=_pick, doc="The larger of two; NaN wins.", samples=binary_samples()
+    "maximum", 2, scalar=lambda x, y: x.maximum(y), numpy=np.maximum, commutative=True, grad=_pick, doc="The larger of two; NaN wins.", samples=binary_samples()
 )
 minimum = elementwise(
-    "minimum", 2, scalar=lambda x, y: x.minimum(y), numpy=np.minimum, grad=_pick, doc="The smaller of two; NaN wins.", samples=binary_samples()
+    "minimum", 2, scalar=lambda x, y: x.minimum(y), numpy=np.minimum, commutative=True, grad=_pick, doc="The smaller of two; NaN wins.", samples=binary_samples()
 )
 
 _no = "comparisons are piecewise constant"
 ANY = NUMERIC + "b"
 lt = elementwise("lt", 2, scalar=lambda x, y: x < y, numpy=np.less, grad=_no, result="bool", doc="``x < y``.", samples=binary_samples())
 le = elementwise("le", 2, scalar=lambda x, y: x <= y, numpy=np.less_equal, grad=_no, result="bool", doc="``x <= y``.", samples=binary_samples())
-eq = elementwise("eq", 2, scalar=lambda x, y: x.eq(y), numpy=np.equal, grad=_no, result="bool", kinds=ANY, doc="``x == y``.", samples=binary_samples())
-ne = elementwise("ne", 2, scalar=lambda x, y: x.ne(y), numpy=np.not_equal, grad=_no, result="bool", kinds=ANY, doc="``x != y``.", samples=binary_samples())
+eq = elementwise("eq", 2, scalar=lambda x, y: x.eq(y), numpy=np.equal, commutative=True, grad=_no, result="bool", kinds=ANY, doc="``x == y``.", samples=binary_samples())
+ne = elementwise("ne", 2, scalar=lambda x, y: x.ne(y), numpy=np.not_equal, commutative=True, grad=_no, result="bool", kinds=ANY, doc="``x != y``.", samples=binary_samples())
 
 _bits = "bit operations have no gradient"
 logical_and = elementwise(
-    "logical_and", 2, scalar=lambda x, y: x & y, numpy=np.logical_and, grad=_bits, kinds="b", doc="``x and y``.",
+    "logical_and", 2, scalar=lambda x, y: x & y, numpy=np.logical_and, commutative=True, grad=_bits, kinds="b", doc="``x and y``.",
     samples=lambda: [Sample((rand(5, 7) > 0, rand(5, 7, seed=1) > 0))],
 )  # fmt: skip
 logical_or = elementwise(
-    "logical_or", 2, scalar=lambda x, y: x | y, numpy=np.logical_or, grad=_bits, kinds="b", doc="``x or y``.",
+    "logical_or", 2, scalar=lambda x, y: x | y, numpy=np.logical_or, commutative=True, grad=_bits, kinds="b", doc="``x or y``.",
     samples=lambda: [Sample((rand(5, 7) > 0, rand(5, 7, seed=1) > 0))],
 )  # fmt: skip
 logical_not = elementwise(

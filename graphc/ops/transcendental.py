@@ -240,7 +240,7 @@ def _hypot_grad(n: Node, g: Node) -> tuple[Node, Node]:
 
 
 hypot = elementwise(
-    "hypot", 2, scalar=vecmath.hypot, numpy=quiet(np.hypot), grad=_hypot_grad, kinds=FLOATS, cost=40, samples=binary_samples(0.2, 2.0), ulp=(0.6, 1),
+    "hypot", 2, scalar=vecmath.hypot, numpy=quiet(np.hypot), commutative=True, grad=_hypot_grad, kinds=FLOATS, cost=40, samples=binary_samples(0.2, 2.0), ulp=(0.6, 1),
     doc="``sqrt(x**2 + y**2)`` without overflow; its gradient at the origin is 0.",
 )  # fmt: skip
 

@@ -335,11 +335,12 @@ def evaluate(term: Term, env: Captures) -> Any:
     assert isinstance(term, Apply)
     operator: OpDef = lookup(term.op) if isinstance(term.op, str) else env[term.op.name]
     operands = [evaluate(a, env) for a in term.operands]
-    if operands and not any(isinstance(o, Node) for o in operands) and operator.numpy is not None:
+    if operands and not any(isinstance(o, Node) for o in operands) and operator.kind == "elementwise" and operator.numpy is not None:
         with np.errstate(all="ignore"):
             return operator.numpy(*(np.asarray(o, np.result_type(*operands)) for o in operands)).item()
     if operator.kind == "elementwise" and not term.attrs:
         return operator.call(*operands)  # broadcasts numbers and gives them the operands' dtype
+    operands = [o if isinstance(o, Node) else constant(o) for o in operands]
     return Node.make(operator, operands, **{k: evaluate(v, env) for k, v in term.attrs})
 
 
@@ -423,8 +424,8 @@ def _fill(pattern: Apply, at: Mapping[str, Any]) -> Iterator[Node]:
     for chosen in itertools.product(*choices):
         try:
             node = evaluate(pattern, dict(chosen))
-        except GraphcError:
-            continue  # dtypes that these operators do not take
+        except (GraphcError, OverflowError):
+            continue  # dtypes that these operators do not take, or that a number does not fit
         if isinstance(node, Node) and node not in seen:
             seen.add(node)
             yield node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from .canonical import canonical_contractions
 from .decompose import decompose
 from .layout import choose_layouts
 from .scans import prune_scans
-from .simplify import simplify
+from .simplify import simplify as rewrite
 
 __all__ = ["Lowered", "PassRecord", "Settings", "lower"]
 
@@ -30,12 +31,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class PassRecord:
-    """One pass as it ran: its time, and the graph before and after."""
+    """One pass as it ran: its time, the graph before and after, and how often each rewrite rule fired."""
 
     name: str
     seconds: float
     before: Graph
     after: Graph
+    rules: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def changed(self) -> bool:
@@ -84,6 +86,11 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
     def decomposed(g: Graph) -> Graph:
         return decompose(g, settings.claims)
 
+    fired: Counter[str] = Counter()
+
+    def simplify(g: Graph) -> Graph:
+        return rewrite(g, fired=fired)
+
     passes: list[tuple[str, Callable[[Graph], Graph]]] = [
         ("simplify", simplify),
         ("decompose", decomposed),
@@ -97,8 +104,9 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
     records = []
     for name, run in passes:
         start = time.perf_counter()
+        fired.clear()
         after = run(graph if run in (decomposed, prune_scans) else into_bodies(graph, run))
-        records.append(PassRecord(name, time.perf_counter() - start, graph, after))
+        records.append(PassRecord(name, time.perf_counter() - start, graph, after, dict(fired)))
         graph = after
     verify(graph)
     return Lowered(graph, layouts, records)

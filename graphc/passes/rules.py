@@ -37,6 +37,11 @@ def is_whole(x: Node) -> bool:
 
 
 @computed
+def is_signed(x: Node) -> bool:
+    return x.dtype.kind != "u"
+
+
+@computed
 def is_scalar(x: Node) -> bool:
     return x.ndim == 0
 
@@ -206,12 +211,13 @@ x, y, b = tensors("x y b")
 (c,) = numbers("c")
 a, p, q, s, t, u, v, w = attributes("a p q s t u v w")
 f = of_kind("f", "elementwise")
-fold = one_of("fold", "sum", "max")
+fold = one_of("fold", "prod", "max", "min")
+extreme = one_of("extreme", "max", "min")
 same = one_of("same", "maximum", "minimum", "logical_and", "logical_or")  # of x and x gives x
 
 _dtypes = (float32, float64, int32, uint8, bool_)
 _copies = broadcast_to(constant(1.5), (2, 3))
-_fold_all = [{"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}]
+_fold_all: list[dict[str, Any]] = [{"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}]
 
 RULES: list[Rule] = [
     # constants
@@ -232,7 +238,7 @@ RULES: list[Rule] = [
     Rule("div neg neg", (-x) / (-y), x / y, [is_float(x)]),
     Rule("mul neg number", (-x) * c, x * (-c), [is_float(x)]),
     Rule("neg mul number", -(x * c), x * (-c), [is_float(x)]),
-    Rule("absolute neg", op.absolute(-x), op.absolute(x)),
+    Rule("absolute neg", op.absolute(-x), op.absolute(x), [is_signed(x)]),
     Rule("absolute absolute", op.absolute(op.absolute(x)), op.absolute(x)),
     # powers
     Rule("square root", x**0.5, op.sqrt(x), exact=False),
@@ -287,10 +293,12 @@ RULES: list[Rule] = [
     # reductions
     Rule("fold of no axes", fold(x, axes=()), x),
     Rule("fold of ones", fold(x, axes=a), op.reshape(x, shape=shape(result)), [all_ones(x, a)], at={"x": (2, 1, 3, 1), "a": (1, 3)}),
+    Rule("sum of no axes", op.sum(x, axes=()), x, exact=False),  # the sum of -0 alone is +0
+    Rule("sum of ones", op.sum(x, axes=a), op.reshape(x, shape=shape(result)), [all_ones(x, a)], exact=False, at={"x": (2, 1, 3, 1), "a": (1, 3)}),
     Rule("sum of copies", op.sum(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x * number_of(s, a), shape=shape(result)),
          [is_scalar(x), is_float(x), is_counted(s, a)], exact=False, at={"x": (), "s": (3, 4), "a": (0,)}),
-    Rule("max of copies", op.max(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x, shape=shape(result)),
+    Rule("extreme of copies", extreme(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x, shape=shape(result)),
          [is_scalar(x), is_counted(s, a)], at={"x": (), "s": (3, 4), "a": (0,)}),
     Rule("sum in two steps", op.sum(x, axes=a), rows_first(result), [is_large(result)], exact=False, at=_fold_all),
-    Rule("max in two steps", op.max(x, axes=a), rows_first(result), [is_large(result)], at=_fold_all),
+    Rule("extreme in two steps", extreme(x, axes=a), rows_first(result), [is_large(result)], at=_fold_all),
 ]  # fmt: skip
