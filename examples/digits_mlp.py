@@ -8,11 +8,9 @@ HTML page.
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
-import numpy as np
+from common import digits, options
 
 import graphc as gc
 from graphc import nn, optim
@@ -37,28 +35,8 @@ class DigitsMLP(nn.Module):
         return self.head(self.body(x))
 
 
-def digits(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(x, y, x_test, y_test), scaled with the statistics of the training images only."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise SystemExit("this example needs scikit-learn: pip install 'graphc-dl[examples]'") from None
-    images, labels = load_digits(return_X_y=True)
-    x, x_test, y, y_test = gc.data.split(images, labels, fraction=0.2, seed=seed)
-    mean, std = x.mean(axis=0), x.std()
-    return (x - mean) / std, y, (x_test - mean) / std, y_test
-
-
 def main(argv: list[str] | None = None) -> float:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default="cpu", choices=("cpu", "reference", "cuda-sim"))
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--quick", action="store_true", help="a few epochs, as a smoke test")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("out/digits_mlp"))
-    args = parser.parse_args(argv)
-
-    gc.set_seed(args.seed)
+    args = options(__doc__, "digits_mlp", argv, lambda parser: parser.add_argument("--epochs", type=int, default=30))
     x, y, x_test, y_test = digits(args.seed)
     model = gc.compile(
         DigitsMLP(),

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
+
+from tests.examples import load
 
 
 def test_digits(target, tmp_path, capsys):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    path = Path(__file__).parents[2] / "examples" / "digits_mlp.py"
-    spec = importlib.util.spec_from_file_location("digits_mlp", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    accuracy = module.main(["--target", target, "--quick", "--out", str(tmp_path)])
+    accuracy = load("digits_mlp").main(["--target", target, "--quick", "--out", str(tmp_path)])
     assert accuracy > 0.93
     out = capsys.readouterr().out
     for text in ("body.0 (Linear)", "passes of train_step", "kernels of train_step", "epoch 5/5", "test accuracy"):
