@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.runtime.store import ParameterStore
 
-from .data import batches
+from .feed import gives_batches, open_feed
 from .function import Function
 from .locate import boundary
 from .losses import Loss, as_loss
@@ -22,7 +23,7 @@ from .module import Module
 from .optim import Optimizer, as_optimizer
 from .random import get_seed
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
-from .training import Dataset, History, fit_model
+from .training import History, fit_model
 
 __all__ = ["Model"]
 
@@ -177,17 +178,19 @@ class Model:
     def fit(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 32,
         epochs: int = 1,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         callbacks: Sequence[Any] = (),
         shuffle: bool = True,
         verbose: int | str = "auto",
     ) -> History:
         """Trains for some epochs and gives the history of losses and metrics, one value an epoch.
 
-        Each row of ``x`` and ``y`` is a sample; the last batch may be smaller. ``verbose`` "auto" shows a progress bar on a
+        Each row of ``x`` and ``y`` is a sample; the last batch may be smaller. Instead of arrays ``x`` may be anything that can be
+        iterated over for batches ``(x, y)``, with ``y`` left out: the next one is prepared while a step runs, and ``batch_size``
+        and ``shuffle`` are its own matter. ``validation_data`` is ``(x, y)`` or such a source. ``verbose`` "auto" shows a progress bar on a
         terminal and nothing elsewhere; 1 prints a line an epoch; 0 is silent. Raises :class:`NonFiniteError`, with nothing
         written by that step, when the loss is not finite.
         """
@@ -204,27 +207,34 @@ class Model:
         return tally.batch()
 
     @boundary
-    def evaluate(self, x: Any, y: Any, batch_size: int = 256) -> dict[str, float]:
-        """Loss and metrics over all samples, without training."""
+    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float]:
+        """Loss and metrics over all samples, without training; ``x`` may give batches ``(x, y)`` as in :meth:`fit`."""
         f = self._function("evaluate")
-        data = Dataset(f.arguments, (*self._args(x), y))
-        if not data.rows:
-            raise ShapeError("evaluate: no samples")
         tally = Tally(self.metrics, f.traced.output)
-        for b in batches(data.arrays, batch_size):
-            tally.add(f.run(b), data.count(b))
+        samples = 0
+        with closing(open_feed(self, f.arguments, x, y, batch_size)) as feed:
+            for b in feed.epoch():
+                tally.add(f.run(b), feed.count(b))
+                samples += feed.count(b)
+        if not samples:
+            raise ShapeError("evaluate: no samples")
         return tally.result()
 
     @boundary
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
-        """The module's output for ``x``, in pieces of ``batch_size`` rows where it is given."""
+        """The module's output for ``x``, in pieces of ``batch_size`` rows where it is given.
+
+        ``x`` may give batches, of inputs or of ``(x, y)``, as in :meth:`fit`: then the output has the rows of all of them.
+        """
         f = self._function("predict")
-        if batch_size is None:
+        if batch_size is None and not gives_batches(x):
             return f.restore(f.run(f.arguments.bind(self._args(x))))
-        data = Dataset(f.arguments, self._args(x))
-        if not data.rows:
-            return f.restore(f.run(data.arrays))
-        parts = [f.run(b) for b in batches(data.arrays, batch_size)]
+        with closing(open_feed(self, f.arguments, x, None, batch_size or 256)) as feed:
+            parts = [f.run(b) for b in feed.epoch()]
+        if not parts:
+            if gives_batches(x):
+                raise ShapeError("predict: no batches")
+            return f.restore(f.run(f.arguments.bind(self._args(x))))
         return f.restore({k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
 
     __call__ = predict

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import ArgumentError, NonFiniteError, ShapeError
-from graphc.ir.dims import Expr, sym, symbols
-from graphc.ir.types import TensorType
 
-from .arguments import Arguments
-from .data import batches
+from .feed import Feed, gives_batches, open_feed
 from .metrics import Tally
 from .random import Random
-from .specs import Spec
-from .tree import tree_map
 
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["Dataset", "History", "fit_model"]
+__all__ = ["History", "fit_model"]
 
 Logs = dict[str, float]
 
@@ -50,42 +45,13 @@ class History:
         self.seconds.append(seconds)
 
 
-class Dataset:
-    """Whole arrays for an executable that takes batches of them: checked and converted once."""
-
-    def __init__(self, arguments: Arguments, values: Sequence[Any]):
-        for name, spec in arguments.flat.items():
-            if not spec.shape:
-                raise ArgumentError(f"{name}: {spec} has no batch axis", hint="train_on_batch takes any arguments")
-        rows = Arguments({k: tree_map(_any_rows, tree) for k, tree in arguments.structure.items()})
-        self.arrays = rows.bind(values)
-        self.first = next(iter(self.arrays))
-        self.rows = len(self.arrays[self.first])
-        self.fixed = next((s.shape[0] for s in arguments.flat.values() if isinstance(s.shape[0], int)), None)
-        if self.fixed is not None and self.rows % max(self.fixed, 1):
-            raise ShapeError(
-                f"{self.rows} samples do not divide into batches of {self.fixed}",
-                hint='a named batch axis takes any number: gc.spec("N", ...)',
-            )
-
-    def count(self, batch: Mapping[str, np.ndarray]) -> int:
-        return len(batch[self.first])
-
-
-def _any_rows(spec: Spec) -> Spec:
-    """The spec for any number of samples: the batch axis gets a name of its own."""
-    size = spec.shape[0]
-    name = str(size) if isinstance(size, Expr) and str(size) in symbols(size) else "samples"
-    return Spec(TensorType((sym(name), *spec.shape[1:]), spec.dtype))
-
-
 def fit_model(
     model: Model,
     x: Any,
     y: Any,
     batch_size: int,
     epochs: int,
-    validation_data: tuple[Any, Any] | None,
+    validation_data: Any,
     callbacks: Sequence[Any],
     shuffle: bool,
     verbose: int | str,
@@ -96,33 +62,33 @@ def fit_model(
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < (name == "batch_size"):
             raise ArgumentError(f"{name} = {value!r}")
-    data = Dataset(model._function("train_step").arguments, (*model._args(x), y))
-    if not data.rows:
+    seed = model.store.numpy("random.seed")
+    key = int(seed[0]) | int(seed[1]) << 32
+
+    def order(step: int) -> Random:  # depends on the seed and the steps taken, so that a resumed training goes on alike
+        return Random(key, "fit.shuffle", step)
+
+    feed = open_feed(model, model._function("train_step").arguments, x, y, batch_size, order if shuffle else None)
+    if feed.steps == 0:
         raise ShapeError("fit: no samples")
-    if validation_data is not None and (not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2):
-        raise ArgumentError("validation_data must be (x, y)")
+    if validation_data is not None and not gives_batches(validation_data):
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
+            raise ArgumentError("validation_data must be (x, y), or give batches of them")
     history = History()
     model.stop_training = False
     for c in callbacks:
         c.model = model
         c.on_train_begin()
-    seed = model.store.numpy("random.seed")
-    with _progress(verbose, -(-data.rows // batch_size)) as show:
+    with closing(feed), _progress(verbose, feed.steps) as show:
         for epoch in range(epochs):
             started = time.perf_counter()
             for c in callbacks:
                 c.on_epoch_begin(epoch)
-            order = None
-            if shuffle:  # depends on the seed and the steps taken, so that a resumed training goes on alike
-                order = Random(int(seed[0]) | int(seed[1]) << 32, "fit.shuffle", model.steps).permutation(data.rows)
-            logs = _epoch(model, data, batch_size, order, callbacks, show, f"epoch {epoch + 1}/{epochs}")
+            logs = _epoch(model, feed, callbacks, show, f"epoch {epoch + 1}/{epochs}")
             if validation_data is not None:
-                logs |= {
-                    f"val_{k}": v
-                    for k, v in model.evaluate(
-                        *validation_data, batch_size=max(batch_size, 256) if data.fixed is None else batch_size
-                    ).items()
-                }
+                xv, yv = (validation_data, None) if gives_batches(validation_data) else validation_data
+                measured = model.evaluate(xv, yv, batch_size=max(batch_size, 256) if feed.fixed is None else batch_size)
+                logs |= {f"val_{k}": v for k, v in measured.items()}
             seconds = time.perf_counter() - started
             history.add(logs, seconds)
             show.epoch(f"epoch {epoch + 1}/{epochs}  {seconds:6.2f} s  " + _words(logs))
@@ -137,18 +103,17 @@ def fit_model(
 
 def _epoch(
     model: Model,
-    data: Dataset,
-    batch_size: int,
-    order: np.ndarray | None,
+    feed: Feed,
     callbacks: Sequence[Any],
     show: _Silent,
     title: str,
 ) -> Logs:
     function = model._function("train_step")
     tally = Tally(model.metrics, function.traced.output)
-    for i, batch in enumerate(batches(data.arrays, batch_size, order)):
+    i = -1
+    for i, batch in enumerate(feed.epoch()):
         try:
-            tally.add(function.run(batch), data.count(batch))
+            tally.add(function.run(batch), feed.count(batch))
         except NonFiniteError as e:
             e.message = f"the loss is not finite at step {model.steps + 1} ({title}, batch {i + 1}); nothing of this step was written"
             raise
@@ -158,6 +123,8 @@ def _epoch(
             for c in callbacks:
                 c.on_batch_end(i, logs)
             function = model._function("train_step")  # a callback may have frozen something
+    if i < 0:
+        raise ShapeError(f"{title}: no batches are left", hint="a generator gives its batches once: a DataLoader, or an object whose __iter__ starts anew")
     return tally.result()
 
 
@@ -185,7 +152,7 @@ class _Lines(_Silent):
 class _Bar(_Silent):
     """A progress bar, redrawn a few times a second, and a line an epoch above it."""
 
-    def __init__(self, progress: Any, total: int):
+    def __init__(self, progress: Any, total: int | None):
         self.progress = progress
         self.task = progress.add_task("", total=total)
         self.next = 0.0
@@ -205,7 +172,7 @@ class _Bar(_Silent):
 
 
 @contextmanager
-def _progress(verbose: int | str, total: int) -> Iterator[_Silent]:
+def _progress(verbose: int | str, total: int | None) -> Iterator[_Silent]:
     if verbose in ("auto", 1) and sys.stdout.isatty():
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""Minimal batching of arrays."""
+"""Arrays whose rows are samples: batches and splits."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import numpy as np
 
 from graphc.errors import ArgumentError
 
+from ..random import Random
+
 __all__ = ["batches", "split"]
 
 
 def batches(
-    arrays: Mapping[str, np.ndarray], batch_size: int, order: np.ndarray | None = None
+    arrays: Mapping[str, np.ndarray], batch_size: int, order: np.ndarray | None = None, skip: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Consecutive batches of equally long arrays; the last one may be smaller. ``order`` gives the rows' order.
+    """Consecutive batches of equally long arrays; the last one may be smaller. ``order`` gives the rows' order; the first
+    ``skip`` batches are left out.
 
     >>> [b["x"].tolist() for b in batches({"x": np.arange(5)}, 2)]
     [[0, 1], [2, 3], [4]]
@@ -23,7 +26,7 @@ def batches(
     if batch_size < 1:
         raise ArgumentError(f"batch_size = {batch_size!r}")
     count = len(next(iter(arrays.values())))
-    for start in range(0, count, batch_size):
+    for start in range(skip * batch_size, count, batch_size):
         if order is None:
             yield {k: a[start : start + batch_size] for k, a in arrays.items()}
         else:
@@ -33,8 +36,6 @@ def batches(
 
 def split(*arrays: Any, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Each array as (train, test), rows shuffled alike: ``x, xt, y, yt = split(x, y)``."""
-    from .random import Random
-
     first = np.asarray(arrays[0])
     order = Random(seed, "split").permutation(len(first))
     cut = len(first) - round(len(first) * fraction)

@@ -1,0 +1,245 @@
+"""Where the batches of ``fit``, ``evaluate`` and ``predict`` come from: whole arrays, or anything that gives batches.
+
+A feed gives one epoch after the other as arrays that are checked and converted, and knows its place in the data, so that a
+training that was interrupted goes on in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.errors import ArgumentError, GraphcError, ShapeError
+from graphc.ir.dims import Expr, sym, symbols
+from graphc.ir.types import TensorType
+
+from .arguments import Arguments
+from .data import ahead, batches
+from .random import Random
+from .specs import Spec
+from .tree import tree_map
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["ArrayFeed", "Feed", "StreamFeed", "gives_batches", "open_feed"]
+
+Batch = dict[str, np.ndarray]
+State = dict[str, Any]
+
+
+class Feed:
+    """Batches for one executable, epoch by epoch.
+
+    ``steps`` is the number of batches of an epoch, None where nobody knows; ``fixed`` is the size of all batches where the model
+    takes one only.
+    """
+
+    steps: int | None = None
+    fixed: int | None = None
+    first: str
+
+    def epoch(self) -> Iterator[Batch]:
+        """The batches of the next epoch, or of the rest of one that :meth:`load_state_dict` has put back."""
+        raise NotImplementedError
+
+    def count(self, batch: Mapping[str, np.ndarray]) -> int:
+        """The number of samples in a batch."""
+        return len(batch[self.first])
+
+    def state_dict(self) -> State:
+        """The place in the data: what has been handed out, and what the order depends on (numbers only)."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next :meth:`epoch` goes on from this place."""
+
+    def close(self) -> None:
+        """Frees threads and processes."""
+
+
+class ArrayFeed(Feed):
+    """Whole arrays, checked and converted once. ``shuffle`` gives the random numbers of an epoch that starts at a step."""
+
+    def __init__(
+        self,
+        arguments: Arguments,
+        values: Sequence[Any],
+        batch_size: int,
+        shuffle: Callable[[int], Random] | None = None,
+        clock: Callable[[], int] = lambda: 0,
+    ):
+        self.fixed = _fixed(arguments)
+        rows = Arguments({k: tree_map(_any_rows, tree) for k, tree in arguments.structure.items()})
+        self.arrays = rows.bind(values)
+        self.first = next(iter(self.arrays))
+        self.rows = len(self.arrays[self.first])
+        if self.fixed is not None and self.rows % max(self.fixed, 1):
+            raise ShapeError(
+                f"{self.rows} samples do not divide into batches of {self.fixed}",
+                hint='a named batch axis takes any number: gc.spec("N", ...)',
+            )
+        self.batch_size, self.shuffle, self.clock = batch_size, shuffle, clock
+        self.steps = -(-self.rows // batch_size)
+        self.start, self.done = 0, 0
+        self._resumed = False
+
+    def epoch(self) -> Iterator[Batch]:
+        if not self._resumed:
+            self.start, self.done = self.clock(), 0
+        self._resumed = False
+        order = None if self.shuffle is None else self.shuffle(self.start).permutation(self.rows)
+        for batch in batches(self.arrays, self.batch_size, order, skip=self.done):
+            self.done += 1
+            yield batch
+
+    def state_dict(self) -> State:
+        return {"start": self.start, "batch": self.done, "rows": self.rows, "batch_size": self.batch_size}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        here = self.state_dict()
+        differs = [k for k in ("rows", "batch_size") if state.get(k) != here[k]]
+        if differs:
+            said = ", ".join(f"{k} was {state.get(k)} and is {here[k]}" for k in differs)
+            raise ArgumentError(f"the place in the data belongs to other data: {said}")
+        self.start, self.done, self._resumed = int(state["start"]), int(state["batch"]), True
+
+
+class StreamFeed(Feed):
+    """Anything that can be iterated over for batches: a data loader, a list, a generator, an object with ``__iter__``.
+
+    The next batch is fetched, checked and converted in a thread while a step runs. A source with ``state_dict`` and
+    ``load_state_dict`` is resumed by them, another one by leaving out the batches that were used. What can be iterated over only
+    once (a generator) goes on where the last epoch stopped.
+    """
+
+    def __init__(self, arguments: Arguments, source: Any, unpack: Callable[[Any], Sequence[Any]]):
+        self.arguments, self.source, self.unpack = arguments, source, unpack
+        self.fixed = _fixed(arguments)
+        self.first = next(iter(arguments.flat))
+        try:
+            self.steps = len(source)
+        except TypeError:
+            self.steps = None
+        self.done = 0
+        self._skip = 0
+        self._open: Any = None
+        self._once = hasattr(source, "__next__")  # an iterator keeps what was made ahead for the next epoch
+        self._state: Any = None
+
+    def epoch(self) -> Iterator[Batch]:
+        self.done, self._skip = self._skip, 0
+        if self._open is None:
+            own = hasattr(self.source, "state_dict")
+            source = self.source if own or not self.done else islice(self.source, self.done, None)
+            self._open = ahead(source, convert=self._converter(self.done, own and not hasattr(self.source, "ahead")))
+        try:
+            for bound, state in self._open:
+                self.done += 1
+                self._state = state
+                yield bound
+            self._open = None
+        finally:
+            if not self._once:
+                self.close()
+
+    def _converter(self, first: int, stateful: bool) -> Callable[[Any], tuple[Batch, Any]]:
+        """Runs in the thread, so that the place of a source is kept with the batch that it belongs to."""
+        number = count(first + 1)
+
+        def convert(batch: Any) -> tuple[Batch, Any]:
+            i = next(number)
+            try:
+                bound = self.arguments.bind(self.unpack(batch))
+                if not self.count(bound):
+                    raise ShapeError("no samples")
+            except GraphcError as e:
+                e.message = f"batch {i}: {e.message}"
+                raise
+            return bound, self.source.state_dict() if stateful else None
+
+        return convert
+
+    def state_dict(self) -> State:
+        if hasattr(self.source, "ahead"):
+            return {"batch": self.done, "source": self.source.state_dict()}
+        return {"batch": self.done, **({} if self._state is None else {"source": self._state})}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._skip = int(state["batch"])
+        if "source" in state:
+            self.source.load_state_dict(state["source"])
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def gives_batches(x: Any) -> bool:
+    """Whether ``x`` is a source of batches rather than an array or a structure of arrays."""
+    if isinstance(x, (np.ndarray, np.generic, list, tuple, Mapping, str, bytes)) or hasattr(x, "__array__"):
+        return False
+    return hasattr(x, "__iter__")
+
+
+def open_feed(
+    model: Model,
+    arguments: Arguments,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    shuffle: Callable[[int], Random] | None = None,
+) -> Feed:
+    """The feed for ``fit(x, y)``, ``evaluate(x, y)``, or, where ``arguments`` take no target, ``predict(x)``."""
+    labelled = len(arguments.structure) > len(model.names)
+    if gives_batches(x) or (labelled and y is None and isinstance(x, list)):
+        if y is not None:
+            raise ArgumentError(f"x gives batches of its own ({type(x).__name__}), so y must be left out", hint="each batch is (x, y)")
+        return StreamFeed(arguments, x, _pairs(model) if labelled else _inputs(model))
+    if labelled and y is None:
+        raise ArgumentError(f"{model.label} is missing", hint="fit(x, y), or fit(batches) where each batch is (x, y)")
+    return ArrayFeed(arguments, (*model._args(x), *((y,) if labelled else ())), batch_size, shuffle, lambda: model.steps)
+
+
+def _pairs(model: Model) -> Callable[[Any], Sequence[Any]]:
+    def unpack(batch: Any) -> Sequence[Any]:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ArgumentError(f"expected (x, y), got {_said(batch)}", hint="a tuple of inputs and targets, a value for each sample")
+        return (*model._args(batch[0]), batch[1])
+
+    return unpack
+
+
+def _inputs(model: Model) -> Callable[[Any], Sequence[Any]]:
+    """Batches to predict from are inputs, or pairs whose targets are left out."""
+
+    def unpack(batch: Any) -> Sequence[Any]:
+        several = len(model.names) > 1
+        if isinstance(batch, (tuple, list)) and len(batch) in (1, 2):
+            if not several or isinstance(batch[0], (tuple, list, Mapping)):
+                batch = batch[0]
+        return model._args(batch)
+
+    return unpack
+
+
+def _said(batch: Any) -> str:
+    return f"{type(batch).__name__} of {len(batch)}" if isinstance(batch, (tuple, list, Mapping)) else type(batch).__name__
+
+
+def _fixed(arguments: Arguments) -> int | None:
+    for name, spec in arguments.flat.items():
+        if not spec.shape:
+            raise ArgumentError(f"{name}: {spec} has no batch axis", hint="train_on_batch takes any arguments")
+    return next((s.shape[0] for s in arguments.flat.values() if isinstance(s.shape[0], int)), None)
+
+
+def _any_rows(spec: Spec) -> Spec:
+    """The spec for any number of samples: the batch axis gets a name of its own."""
+    size = spec.shape[0]
+    name = str(size) if isinstance(size, Expr) and str(size) in symbols(size) else "samples"
+    return Spec(TensorType((sym(name), *spec.shape[1:]), spec.dtype))
