@@ -97,15 +97,16 @@ class ArrayFeed(Feed):
             yield batch
 
     def state_dict(self) -> State:
-        return {"start": self.start, "batch": self.done, "rows": self.rows, "batch_size": self.batch_size}
+        return {"start": self.start, "batch": self.done, "rows": self.rows, "batch_size": self.batch_size, "shuffle": self.shuffle is not None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         here = self.state_dict()
-        differs = [k for k in ("rows", "batch_size") if state.get(k) != here[k]]
+        differs = [k for k in ("rows", "batch_size", "shuffle") if state.get(k) != here[k]]
         if differs:
             said = ", ".join(f"{k} was {state.get(k)} and is {here[k]}" for k in differs)
             raise ArgumentError(f"the place in the data belongs to other data: {said}")
-        self.start, self.done, self._resumed = int(state["start"]), int(state["batch"]), True
+        self.start, self.done = int(state["start"]), int(state["batch"])
+        self._resumed = self.done > 0
 
 
 class StreamFeed(Feed):

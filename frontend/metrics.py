@@ -166,6 +166,16 @@ class Tally:
                 out[k] = self._finish(k, [np.concatenate(p) for p in zip(*v, strict=True)] if m.gather else v)
         return out
 
+    def state_dict(self) -> dict[str, Any]:
+        """Everything so far, to go on from with another tally of the same metrics."""
+        return {"rows": self.rows, "sums": self._sums}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from another tally's :meth:`state_dict`."""
+        if set(state["sums"]) != set(self.names):
+            raise ValueError(f"measured were {', '.join(state['sums'])}; now {', '.join(self.names)}")
+        self.rows, self._sums = int(state["rows"]), dict(state["sums"])
+
     def _finish(self, name: str, value: Any) -> float:
         m = self.metrics.get(name)
         return float(value) if m is None or m.finish is None else float(m.finish(*value))

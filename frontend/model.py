@@ -16,14 +16,17 @@ from graphc.runtime.store import ParameterStore
 
 from .feed import gives_batches, open_feed
 from .function import Function
+from .history import History
 from .locate import boundary
 from .losses import Loss, as_loss
 from .metrics import Tally, as_metrics
 from .module import Module
 from .optim import Optimizer, as_optimizer
+from .place import Place
 from .random import get_seed
+from .saving import Checkpoint, Loaded, load_checkpoint, load_model, save_model
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
-from .training import History, fit_model
+from .training import fit_model
 
 __all__ = ["Model"]
 
@@ -56,6 +59,8 @@ class Model:
         if (self.optimizer is not None or self.metrics) and self.loss is None:
             raise ArgumentError("an optimizer or metrics without a loss", hint='gc.compile(..., loss="mse")')
         self.stop_training = False
+        self.place: Place | None = None
+        """Where the present ``fit`` is, or the last one left off."""
         self.name = type(module).__name__
         self.names = argument_names(module.forward, len(specs))
         self.label = "y" if "y" not in self.names else "target"
@@ -185,6 +190,7 @@ class Model:
         callbacks: Sequence[Any] = (),
         shuffle: bool = True,
         verbose: int | str = "auto",
+        resume: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> History:
         """Trains for some epochs and gives the history of losses and metrics, one value an epoch.
 
@@ -193,8 +199,11 @@ class Model:
         and ``shuffle`` are its own matter. ``validation_data`` is ``(x, y)`` or such a source. ``verbose`` "auto" shows a progress bar on a
         terminal and nothing elsewhere; 1 prints a line an epoch; 0 is silent. Raises :class:`NonFiniteError`, with nothing
         written by that step, when the loss is not finite.
+
+        ``resume`` goes on from a file of :meth:`save_checkpoint` (or what :meth:`load_checkpoint` gave), also in the middle of an
+        epoch, to ``epochs`` epochs in all: on the CPU to the same bits as the training that was not interrupted.
         """
-        return fit_model(self, x, y, batch_size, epochs, validation_data, callbacks, shuffle, verbose)
+        return fit_model(self, x, y, batch_size, epochs, validation_data, callbacks, shuffle, verbose, resume)
 
     @boundary
     def train_on_batch(self, x: Any, y: Any) -> dict[str, float]:
@@ -326,20 +335,37 @@ class Model:
     @boundary
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes parameters, buffers, optimiser state and the graph to a safetensors file, atomically."""
-        from .saving import save_model
-
         save_model(self, path)
 
     @boundary
-    def load(self, path: str | os.PathLike[str], optimizer: bool = True) -> None:
-        """Reads a file of :meth:`save`, all or nothing; ``optimizer=False`` leaves the optimiser's state as it is.
+    def load(self, path: str | os.PathLike[str], optimizer: bool = True, strict: bool = True) -> Loaded:
+        """Reads a file of :meth:`save` or :meth:`save_checkpoint`; ``optimizer=False`` leaves the optimiser's state as it is.
 
-        Raises :class:`FileFormatError` for a damaged or foreign file and :class:`ParameterError`, listing names, for one of
-        another model. Nothing in a file is ever executed.
+        All or nothing: raises :class:`FileFormatError` for a damaged or foreign file and :class:`CheckpointMismatchError`, listing
+        every missing, unexpected or mismatched name, for one of another model. ``strict=False`` reads what fits instead, and the
+        result says what did not. Nothing in a file is ever executed.
         """
-        from .saving import load_model
+        return load_model(self, path, optimizer, strict)
 
-        load_model(self, path, optimizer)
+    @boundary
+    def save_checkpoint(self, path: str | os.PathLike[str], extra: Any = None, keep: int = 1) -> None:
+        """Writes a file of :meth:`save` that also holds the place in the training: epoch, batch, history, callbacks' values.
+
+        Called in a callback, or after a ``fit`` that ended or was interrupted. ``extra`` is for own loops: numbers, texts, arrays,
+        and lists and dicts of them. ``keep=3`` leaves the two files before it as ``name.1.graphc`` and ``name.2.graphc``. A write
+        that fails leaves the file that was there.
+        """
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+            raise ArgumentError(f"keep = {keep!r}", hint="the number of files to have, 1 or more")
+        save_model(self, path, "checkpoint", extra, keep)
+
+    @boundary
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> Checkpoint:
+        """Reads a file of :meth:`save_checkpoint`, all or nothing as :meth:`load` does, and which parameters are frozen.
+
+        ``fit(..., resume=checkpoint)`` goes on from its place; ``checkpoint.extra`` is what an own loop gave.
+        """
+        return load_checkpoint(self, path)
 
     # -- views -----------------------------------------------------------------------------------------------------
     def summary(self, print_fn: Callable[[str], Any] | None = print) -> str | None:

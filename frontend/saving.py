@@ -1,185 +1,78 @@
-"""Model files: safetensors with a JSON header, written atomically and read with every bound checked.
+"""What of a model goes into a file, and back: weights, optimiser and random state, and the place in a training.
 
-The metadata holds the format's version, the graph's text, optimiser settings, step, seed, and a digest of everything, so
-that damage anywhere is noticed. Reading parses JSON and copies numbers; nothing is ever executed.
+The names of the tensors: a parameter's or buffer's path; ``optimizer.<slot>.<path>``; ``random.seed``; below ``training/`` what
+callbacks keep, below ``extra/`` what the caller gave. The metadata says which of these a file is meant to hold (``kind``).
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.errors import FileFormatError, GraphcError, ParameterError
+from graphc.errors import CheckpointError, CheckpointMismatchError
+
+from .files import File, pack, unpack, write_file
 
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["load_model", "read_file", "save_model", "write_atomic"]
+__all__ = ["Checkpoint", "Loaded", "load_checkpoint", "load_model", "save_model"]
 
-FORMAT, VERSION = "graphc", 1
-MAX_HEADER = 64 << 20
-_DTYPES = {
-    "BOOL": "bool",
-    "U8": "uint8",
-    "I8": "int8",
-    "I16": "int16",
-    "I32": "int32",
-    "U32": "uint32",
-    "I64": "int64",
-    "F32": "float32",
-    "F64": "float64",
-}
+SHOWN = 50
+"""Names that an error lists."""
+BESIDE = ("optimizer.", "random.", "training/", "extra/")
+"""Beginnings of the names of what is neither parameter nor buffer."""
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replaces a file by new contents, or leaves it as it was: temporary file, fsync, rename."""
-    target = os.path.abspath(os.fspath(path))
-    folder = os.path.dirname(target)
-    handle, temporary = tempfile.mkstemp(prefix=".graphc-", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        with contextlib.suppress(OSError):
-            os.chmod(temporary, os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    with contextlib.suppress(OSError):  # the rename itself is on disk only when the folder is
-        folder_handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(folder_handle)
-        finally:
-            os.close(folder_handle)
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did, by name: read, missing in the file, unexpected in it, of another shape or dtype."""
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def problems(self) -> list[str]:
+        return [*(f"missing: {k}" for k in self.missing), *(f"unexpected: {k}" for k in self.unexpected), *self.mismatched]
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@dataclass(frozen=True)
+class Checkpoint:
+    """What :meth:`Model.load_checkpoint` found: ``fit(..., resume=checkpoint)`` goes on from there."""
+
+    path: str
+    step: int
+    seed: int
+    written_by: dict[str, str]
+    """Versions of graphc, python and numpy that wrote it, and of the format."""
+    extra: Any = None
+    """What was given to :meth:`Model.save_checkpoint` as ``extra``."""
+    place: Any = field(default=None, repr=False)
+    """The state of a :class:`~graphc.frontend.place.Place`; None if the file was not written during or after a ``fit``."""
+    values: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    """Names in the store -> values."""
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs of the training."""
+        return int(self.place["epoch"]) if self.place is not None else 0
+
+    @property
+    def batch(self) -> int:
+        """Batches of the epoch that has begun."""
+        return int(self.place["batch"]) if self.place is not None else 0
 
 
-def _digest(header: Mapping[str, Any], data: bytes | memoryview) -> str:
-    """A hash of the tensors' bytes and of the header without the digest itself."""
-    meta = {k: v for k, v in header.get("__metadata__", {}).items() if k != "digest"}
-    text = json.dumps({**header, "__metadata__": meta}, sort_keys=True, separators=(",", ":"))
-    h = hashlib.blake2b(text.encode(), digest_size=16)
-    h.update(data)
-    return h.hexdigest()
-
-
-def _encode(tensors: Mapping[str, np.ndarray], meta: Mapping[str, str]) -> bytes:
-    from safetensors.numpy import save
-
-    arrays = {k: np.ascontiguousarray(v).reshape(v.shape) for k, v in tensors.items()}
-    raw = save(arrays, {**meta, "digest": ""})
-    size = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + size])
-    data = raw[8 + size :]
-    header["__metadata__"]["digest"] = _digest(header, data)
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # the same bytes every time
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return found
-
-
-def _no_constant(word: str) -> Any:
-    raise ValueError(f"{word} in the header")
-
-
-def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """(tensors, metadata) of a model file. Raises :class:`FileFormatError` saying what is wrong with it."""
-    name = os.fspath(path)
-    with open(name, "rb") as f:
-        raw = f.read()
-    try:
-        return _decode(raw)
-    except GraphcError as e:
-        e.message = f"{name}: {e.message}"
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError) as e:
-        raise FileFormatError(f"{name}: damaged header: {e}", hint="the file is incomplete or was changed") from None
-
-
-def _decode(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    if len(raw) < 8:
-        raise FileFormatError(f"{len(raw)} bytes are no model file")
-    size = int.from_bytes(raw[:8], "little")
-    if size > MAX_HEADER or size > len(raw) - 8:
-        raise FileFormatError(f"the header claims {size} bytes, the file has {len(raw) - 8} after its length")
-    header = json.loads(raw[8 : 8 + size].decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    data = memoryview(raw)[8 + size :]
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
-        raise FileFormatError(
-            "the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))"
-        )
-    meta = header["__metadata__"]
-    if meta.get("format") != FORMAT:
-        raise FileFormatError(
-            "the file was not written by graphc", hint="model.load_state_dict(safetensors.numpy.load_file(path))"
-        )
-    if meta.get("version") != str(VERSION):
-        raise FileFormatError(
-            f"format version {meta.get('version')!r}; this graphc reads {VERSION}",
-            hint="read it with the graphc that wrote it",
-        )
-    if not all(isinstance(v, str) for v in meta.values()):
-        raise FileFormatError("damaged metadata")
-    tensors = _tensors({k: v for k, v in header.items() if k != "__metadata__"}, data)
-    if meta.get("digest") != _digest(header, data):
-        raise FileFormatError("the contents do not match their digest", hint="the file is incomplete or was changed")
-    return tensors, meta
-
-
-def _tensors(entries: Mapping[str, Any], data: memoryview) -> dict[str, np.ndarray]:
-    tensors: dict[str, np.ndarray] = {}
-    spans: list[tuple[int, int]] = []
-    for name, entry in entries.items():
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise FileFormatError(f"damaged entry of {name!r}")
-        shape, offsets = entry["shape"], entry["data_offsets"]
-        numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
-        if len(offsets) != 2 or not all(type(n) is int and n >= 0 for n in numbers) or entry["dtype"] not in _DTYPES:
-            raise FileFormatError(f"damaged entry of {name!r}")
-        dtype = np.dtype(_DTYPES[entry["dtype"]])
-        count = 1
-        for n in shape:
-            count *= n  # exact: Python integers do not overflow
-        start, end = offsets
-        if end - start != count * dtype.itemsize or end > len(data):
-            raise FileFormatError(
-                f"{name!r}: {entry['dtype']}{shape} does not fill bytes {start} to {end} of {len(data)}"
-            )
-        spans.append((start, end))
-        tensors[name] = np.frombuffer(data[start:end], dtype).reshape(shape).copy()
-    at = 0
-    for start, end in sorted(spans):
-        if start != at:
-            raise FileFormatError(f"the bytes {min(start, at)} to {max(start, at)} belong to no tensor, or to two")
-        at = end
-    if at != len(data):
-        raise FileFormatError(f"{len(data) - at} bytes after the last tensor")
-    return tensors
-
-
-# -- models --------------------------------------------------------------------------------------------------------------
 def _names(model: Model) -> tuple[dict[str, str], dict[str, str]]:
     """Names in the file -> names in the store: (parameters and buffers, optimiser and random state)."""
     from .parameter import Parameter
@@ -199,53 +92,143 @@ def _names(model: Model) -> tuple[dict[str, str], dict[str, str]]:
     return values, state
 
 
-def save_model(model: Model, path: str | os.PathLike[str]) -> None:
-    """See :meth:`Model.save`."""
-    from graphc import __version__
+def _frozen(model: Model) -> list[str]:
+    return [path for path, p in model.module.named_parameters() if not p.trainable]
 
+
+def save_model(model: Model, path: str | os.PathLike[str], kind: str = "model", extra: Any = None, keep: int = 1) -> None:
+    """Writes a file of one kind: "weights", "model" (with state) or "checkpoint" (with the place in the training)."""
     values, state = _names(model)
+    wanted = values if kind == "weights" else values | state
     with model.store.lock:
-        tensors = {k: model.store.numpy(n) for k, n in (values | state).items()}
-    meta = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "graphc": __version__,
-        "model": model.name,
-        "graph": str(model.graph),
-        "optimizer": json.dumps(model.optimizer.settings() if model.optimizer is not None else None),
-        "step": str(model.steps),
-        "seed": str(int(tensors["random.seed"][0]) | int(tensors["random.seed"][1]) << 32),
-    }
-    write_atomic(path, _encode(tensors, meta))
+        tensors = {k: model.store.numpy(n) for k, n in wanted.items()}
+        seed = model.store.numpy("random.seed")
+        meta = {
+            "kind": kind,
+            "model": model.name,
+            "graph": str(model.graph),
+            "optimizer": json.dumps(model.optimizer.settings() if model.optimizer is not None else None),
+            "frozen": json.dumps(_frozen(model)),
+            "step": str(model.steps),
+            "seed": str(int(seed[0]) | int(seed[1]) << 32),
+        }
+        if kind == "checkpoint":
+            place = model.place
+            state_now = None if place is None else place.state_dict(model)
+            meta["training"] = json.dumps(pack(state_now, "training", tensors))
+            meta["extra"] = json.dumps(pack(extra, "extra", tensors))
+    write_file(path, tensors, meta, keep)
 
 
-def load_model(model: Model, path: str | os.PathLike[str], optimizer: bool = True) -> None:
+def load_model(model: Model, path: str | os.PathLike[str], optimizer: bool = True, strict: bool = True) -> Loaded:
     """See :meth:`Model.load`."""
-    tensors, _meta = read_file(path)
+    file = File(path)
+    wanted, report = _compare(model, file, optimizer, strict)
+    tensors = file.tensors()
+    model.store.write({wanted[k]: tensors[k] for k in report.loaded})
+    return report
+
+
+def load_checkpoint(model: Model, path: str | os.PathLike[str]) -> Checkpoint:
+    """See :meth:`Model.load_checkpoint`."""
+    file = File(path)
+    extra, place, frozen = file.json("extra"), file.json("training"), file.json("frozen", [])
+    if not isinstance(frozen, list):
+        raise CheckpointError(f"{file.path}: damaged metadata")
+    parameters = dict(model.module.named_parameters())
+    before = {k: p.trainable for k, p in parameters.items()}
+    if file.version > 1:
+        _freeze(model, {k: k not in frozen for k in parameters})
+    try:
+        wanted, report = _compare(model, file, optimizer=True, strict=True)
+        tensors = file.tensors()
+        found = Checkpoint(
+            path=file.path,
+            step=_number(file, "step"),
+            seed=_number(file, "seed"),
+            written_by={k: file.meta.get(k, "") for k in ("graphc", "python", "numpy", "version")},
+            extra=_unpacked(file, extra, tensors),
+            place=_checked(file, _unpacked(file, place, tensors)),
+            values={wanted[k]: tensors[k] for k in report.loaded},
+        )
+        model.store.write(found.values)
+    except BaseException:
+        _freeze(model, before)
+        raise
+    return found
+
+
+def _number(file: File, key: str) -> int:
+    text = file.meta.get(key, "")
+    if not text.isascii() or not text.isdecimal() or len(text) > 20:
+        raise CheckpointError(f"{file.path}: damaged metadata: {key} {text[:20]!r}")
+    return int(text)
+
+
+def _unpacked(file: File, tree: Any, tensors: dict[str, np.ndarray]) -> Any:
+    try:
+        return unpack(tree, tensors)
+    except (KeyError, TypeError, RecursionError) as e:
+        raise CheckpointError(f"{file.path}: damaged metadata: {e!r:.80}") from None
+
+
+def _checked(file: File, place: Any) -> Any:
+    counts = ("epoch", "batch", "first")
+    if place is not None and (not isinstance(place, dict) or not all(type(place.get(k)) is int and 0 <= place[k] < 2**63 for k in counts)):
+        raise CheckpointError(f"{file.path}: damaged metadata: the place in the training")
+    return place
+
+
+def _freeze(model: Model, trainable: dict[str, bool]) -> None:
+    parameters = dict(model.module.named_parameters())
+    changed = {k: v for k, v in trainable.items() if parameters[k].trainable != v}
+    model.freeze(*(k for k, v in changed.items() if not v)) if not all(changed.values()) else None
+    model.unfreeze(*(k for k, v in changed.items() if v)) if any(changed.values()) else None
+
+
+def _shown(name: str) -> str:
+    """A name from a file as it may stand in a message."""
+    return name if name.isascii() and name.isprintable() and len(name) <= 200 else ascii(name)[:200]
+
+
+def _compare(model: Model, file: File, optimizer: bool, strict: bool) -> tuple[dict[str, str], Loaded]:
+    """(names in the file -> names in the store, what fits). Raises CheckpointMismatchError where ``strict`` and anything does not."""
     values, state = _names(model)
-    has_state = any(k.startswith("optimizer.") for k in tensors)
+    inside = file.entries
+    has_state = any(k.startswith("optimizer.") for k in inside)
     wanted = dict(values)
     if optimizer:
-        wanted["random.seed"] = "random.seed"
+        if file.meta.get("kind") != "weights":
+            wanted["random.seed"] = "random.seed"
         if model.optimizer is not None and has_state:
-            wanted |= state
-    ignored = [
-        k
-        for k in tensors
-        if k.startswith(("optimizer.", "random.")) and not (optimizer and model.optimizer is not None)
-    ]
-    problems = [f"missing: {k}" for k in wanted if k not in tensors]
-    problems += [f"unexpected: {k}" for k in tensors if k not in wanted and k not in ignored]
+            frozen = tuple(f".{k}" for k in _frozen(model))
+            wanted |= {k: n for k, n in state.items() if k in inside or not k.endswith(frozen)}
+    beside = ("training/", "extra/") if optimizer and model.optimizer is not None else BESIDE
+    mismatched = {}
     for k, n in wanted.items():
-        if k in tensors:
-            t, a = model.store.type(n), tensors[k]
-            if a.shape != t.shape or a.dtype != t.dtype.numpy:
-                problems.append(f"{k}: the file has {a.dtype}{a.shape}, the model {t.dtype}{tuple(t.shape)}")
-    if problems:
-        only_state = all(p.split(": ")[-1].startswith("optimizer.") or p.startswith("optimizer.") for p in problems)
-        raise ParameterError(
-            f"{os.fspath(path)} does not fit {model.name}",
-            notes=tuple(problems),
-            hint="load(path, optimizer=False)" if only_state else "",
+        if k in inside:
+            t, e = model.store.type(n), inside[k]
+            if e.shape != t.shape or e.dtype != t.dtype.numpy:
+                mismatched[k] = f"{k}: the file has {e.dtype}{e.shape}, the model {t.dtype}{tuple(t.shape)}"
+    report = Loaded(
+        loaded=tuple(k for k in wanted if k in inside and k not in mismatched),
+        missing=tuple(k for k in wanted if k not in inside),
+        unexpected=tuple(_shown(k) for k in inside if k not in wanted and not k.startswith(beside)),
+        mismatched=tuple(mismatched.values()),
+    )
+    if strict and not report.complete:
+        raise CheckpointMismatchError(
+            f"{file.path} does not fit {model.name}",
+            notes=tuple(_first(report.problems())),
+            hint="load(path, optimizer=False)" if _about_state(report) else "load(path, strict=False) reads what fits",
         )
-    model.store.write({n: tensors[k] for k, n in wanted.items()})
+    return wanted, report
+
+
+def _about_state(report: Loaded) -> bool:
+    return all(p.removeprefix("missing: ").removeprefix("unexpected: ").startswith("optimizer.") for p in report.problems())
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    found = list(lines)
+    return found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} more"]

@@ -44,6 +44,8 @@ _NAMES = {
 }
 _ERRORS = (
     "ArgumentError",
+    "CheckpointError",
+    "CheckpointMismatchError",
     "CompileError",
     "DTypeError",
     "DeviceUnavailableError",

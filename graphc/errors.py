@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "CheckpointError",
+    "CheckpointMismatchError",
     "CompileError",
     "DTypeError",
     "DeviceUnavailableError",
@@ -79,7 +81,17 @@ class ParameterError(GraphcError, KeyError):
     __str__ = GraphcError.__str__
 
 
-class FileFormatError(GraphcError, ValueError):
+class CheckpointError(GraphcError):
+    """A model file or checkpoint that cannot be used: damaged, of another model, or without what was asked for."""
+
+
+class CheckpointMismatchError(CheckpointError, ParameterError):
+    """A file whose names, shapes or dtypes are not those of the model; every one is listed."""
+
+    __str__ = GraphcError.__str__
+
+
+class FileFormatError(CheckpointError, ValueError):
     """A file that is damaged, foreign or from an unknown version."""
 
 

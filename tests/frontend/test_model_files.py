@@ -43,9 +43,10 @@ def join(header, data):
 
 def sign(header, data):
     """The file with a right digest, as an attacker would write it."""
-    from graphc.frontend.saving import _digest
+    from graphc.frontend.files import _canonical, _digest
 
-    header["__metadata__"]["digest"] = _digest(header, data)
+    header["__metadata__"]["data"] = _digest(data)
+    header["__metadata__"]["digest"] = _digest(_canonical(header))
     return join(header, data)
 
 
@@ -72,7 +73,7 @@ def test_readable_by_safetensors(saved):
     meta = header["__metadata__"]
     assert (
         meta["format"] == "graphc"
-        and meta["version"] == "1"
+        and meta["version"] == "2"
         and meta["step"] == "2"
         and meta["graph"].startswith("graph mlp_predict".replace("mlp", "MLP"))
     )
@@ -250,8 +251,10 @@ def test_overlaps_gaps_and_repeated_names(saved):
         (join({}, b""), "not written by graphc"),
         (join([], b""), "not written by graphc"),
         (join({"__metadata__": {"format": "pt"}}, b""), "not written by graphc"),
-        (join({"__metadata__": {"format": "graphc", "version": "999"}}, b""), "format version '999'"),
+        (join({"__metadata__": {"format": "graphc", "version": "999"}}, b""), "format version 999"),
         (join({"__metadata__": {"format": "graphc", "version": "1", "x": 3}}, b""), "damaged metadata"),
+        (join({"__metadata__": {"format": "graphc", "version": "\u0663"}}, b""), "damaged metadata"),
+        (join({"__metadata__": {"format": "graphc", "version": "0"}}, b""), "damaged metadata"),
         ((4).to_bytes(8, "little") + b"\xff\xfe{}", "damaged header"),
         ((3).to_bytes(8, "little") + b"NaN", "NaN in the header"),
         ((100000).to_bytes(8, "little") + b"[" * 100000, "damaged header"),

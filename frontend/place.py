@@ -1,0 +1,100 @@
+"""Where a training is, between two of its batches: everything that going on from there needs besides the model's values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import CheckpointError
+
+from .history import History
+
+if TYPE_CHECKING:
+    from .metrics import Tally
+    from .model import Model
+
+__all__ = ["Place"]
+
+
+@dataclass
+class Place:
+    """The place of one ``fit``: ``model.place`` while it runs, and afterwards until the model is trained by other means."""
+
+    callbacks: Sequence[Any]
+    data: Any
+    """Gives and takes the place in the data: ``state_dict()`` and ``load_state_dict(state)``."""
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    """Whole epochs done."""
+    batch: int = 0
+    """Batches done of the epoch that has begun."""
+    first: int = 0
+    """The model's steps when that epoch began."""
+    seconds: float = 0.0
+    """What that epoch has taken in trainings before this one."""
+    tally: Tally | None = None
+    """Loss and metrics of that epoch so far."""
+    running: bool = True
+    end: int = 0
+
+    def next_epoch(self, steps: int) -> None:
+        """The epoch is done; ``steps`` is the model's count."""
+        self.epoch, self.batch, self.first, self.seconds, self.tally = self.epoch + 1, 0, steps, 0.0, None
+
+    def leave(self, steps: int) -> None:
+        """The fit ends here, by itself or by an exception. An interrupt may come after a step and before it was counted."""
+        if steps == self.first + self.batch + 1:
+            self.batch += 1
+        self.running, self.end = False, steps
+
+    def state_dict(self, model: Model) -> dict[str, Any] | None:
+        """For a file; None if the model was trained on since the fit ended."""
+        if not self.running and model.steps != self.end:
+            return None
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "first": self.first,
+            "seconds": self.seconds,
+            "stopped": bool(model.stop_training),
+            "history": self.history.history,
+            "epoch_seconds": self.history.seconds,
+            "tally": self.tally.state_dict() if self.batch and self.tally is not None and self.tally.rows else None,
+            "data": {**self.data.state_dict(), "batch": self.batch},
+            "callbacks": [[type(c).__name__, c.state_dict()] for c in self.callbacks],
+        }
+
+    def go_to(self, state: Mapping[str, Any], tally: Tally) -> None:
+        """Takes over what concerns the training itself. Raises CheckpointError for what is no state, or one of other data."""
+        try:
+            history = {str(k): [float(v) for v in values] for k, values in state["history"].items()}
+            self.history = History(history, [float(v) for v in state["epoch_seconds"]])
+            self.epoch, self.batch, self.first = (int(state[k]) for k in ("epoch", "batch", "first"))
+            self.seconds = float(state["seconds"])
+            if self.batch or "source" in state["data"]:
+                self.data.load_state_dict(state["data"])
+            if self.batch:
+                if state["tally"] is not None:
+                    tally.load_state_dict(state["tally"])
+                self.tally = tally
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
+            if isinstance(e, CheckpointError):
+                raise
+            raise CheckpointError(f"the place in the training does not fit this fit: {e}") from None
+
+    def restore_callbacks(self, state: Mapping[str, Any]) -> None:
+        """Gives each callback the state of the one of its class, in order; warns about state that nobody takes."""
+        left: dict[str, list[Any]] = {}
+        try:
+            for name, own in state["callbacks"]:
+                left.setdefault(name, []).append(own)
+            for c in self.callbacks:
+                if left.get(type(c).__name__):
+                    c.load_state_dict(left[type(c).__name__].pop(0))
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise CheckpointError(f"a callback's state cannot be restored: {e!r:.200}") from None
+        lost = [name for name, states in left.items() if any(states)]
+        if lost:
+            warnings.warn(f"the checkpoint has state of callbacks that this fit does not have: {', '.join(lost)}", stacklevel=2)
