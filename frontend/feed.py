@@ -17,7 +17,7 @@ from graphc.ir.dims import Expr, sym, symbols
 from graphc.ir.types import TensorType
 
 from .arguments import Arguments
-from .data import ahead, batches
+from .data import DataLoader, Dataset, IterableDataset, ahead, batches
 from .random import Random
 from .specs import Spec
 from .tree import tree_map
@@ -114,11 +114,18 @@ class StreamFeed(Feed):
 
     The next batch is fetched, checked and converted in a thread while a step runs. A source with ``state_dict`` and
     ``load_state_dict`` is resumed by them, another one by leaving out the batches that were used. What can be iterated over only
-    once (a generator) goes on where the last epoch stopped.
+    once (a generator) goes on where the last epoch stopped. ``clock`` gives the number of an epoch that starts, for a loader whose
+    order is to depend on it.
     """
 
-    def __init__(self, arguments: Arguments, source: Any, unpack: Callable[[Any], Sequence[Any]]):
-        self.arguments, self.source, self.unpack = arguments, source, unpack
+    def __init__(
+        self,
+        arguments: Arguments,
+        source: Any,
+        unpack: Callable[[Any], Sequence[Any]],
+        clock: Callable[[], int] | None = None,
+    ):
+        self.arguments, self.source, self.unpack, self.clock = arguments, source, unpack, clock
         self.fixed = _fixed(arguments)
         self.first = next(iter(arguments.flat))
         try:
@@ -127,12 +134,15 @@ class StreamFeed(Feed):
             self.steps = None
         self.done = 0
         self._skip = 0
+        self._resumed = False
         self._open: Any = None
         self._once = hasattr(source, "__next__")  # an iterator keeps what was made ahead for the next epoch
         self._state: Any = None
 
     def epoch(self) -> Iterator[Batch]:
-        self.done, self._skip = self._skip, 0
+        if self.clock is not None and not self._resumed:
+            self.source.set_epoch(self.clock())
+        self.done, self._skip, self._resumed = self._skip, 0, False
         if self._open is None:
             own = hasattr(self.source, "state_dict")
             source = self.source if own or not self.done else islice(self.source, self.done, None)
@@ -170,7 +180,7 @@ class StreamFeed(Feed):
         return {"batch": self.done, **({} if self._state is None else {"source": self._state})}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._skip = int(state["batch"])
+        self._skip, self._resumed = int(state["batch"]), True
         if "source" in state:
             self.source.load_state_dict(state["source"])
 
@@ -184,7 +194,7 @@ def gives_batches(x: Any) -> bool:
     """Whether ``x`` is a source of batches rather than an array or a structure of arrays."""
     if isinstance(x, (np.ndarray, np.generic, list, tuple, Mapping, str, bytes)) or hasattr(x, "__array__"):
         return False
-    return hasattr(x, "__iter__")
+    return hasattr(x, "__iter__") or isinstance(x, Dataset)
 
 
 def open_feed(
@@ -197,10 +207,15 @@ def open_feed(
 ) -> Feed:
     """The feed for ``fit(x, y)``, ``evaluate(x, y)``, or, where ``arguments`` take no target, ``predict(x)``."""
     labelled = len(arguments.structure) > len(model.names)
+    clock: Callable[[], int] | None = None
+    if isinstance(x, (Dataset, IterableDataset)):
+        seed = model.store.numpy("random.seed")
+        mixed = shuffle is not None and isinstance(x, Dataset)
+        x, clock = DataLoader(x, batch_size, mixed, seed=int(seed[0]) | int(seed[1]) << 32), lambda: model.steps
     if gives_batches(x) or (labelled and y is None and isinstance(x, list)):
         if y is not None:
             raise ArgumentError(f"x gives batches of its own ({type(x).__name__}), so y must be left out", hint="each batch is (x, y)")
-        return StreamFeed(arguments, x, _pairs(model) if labelled else _inputs(model))
+        return StreamFeed(arguments, x, _pairs(model) if labelled else _inputs(model), clock)
     if labelled and y is None:
         raise ArgumentError(f"{model.label} is missing", hint="fit(x, y), or fit(batches) where each batch is (x, y)")
     return ArrayFeed(arguments, (*model._args(x), *((y,) if labelled else ())), batch_size, shuffle, lambda: model.steps)

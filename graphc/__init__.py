@@ -58,6 +58,7 @@ _ERRORS = (
     "ShapeError",
     "TraceError",
     "VerifyError",
+    "WorkerError",
 )
 
 __all__ = ["__version__", *sorted(_NAMES), *_ERRORS]  # noqa: PLE0604

@@ -18,6 +18,7 @@ __all__ = [
     "ShapeError",
     "TraceError",
     "VerifyError",
+    "WorkerError",
 ]
 
 
@@ -101,3 +102,7 @@ class DeviceUnavailableError(GraphcError, RuntimeError):
 
 class NonFiniteError(GraphcError, ArithmeticError):
     """A loss became NaN or infinite; nothing was written."""
+
+
+class WorkerError(GraphcError, RuntimeError):
+    """A worker that reads data has died, cannot start or does not answer."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from graphc.errors import ArgumentError
 
-__all__ = ["Ahead", "ahead"]
+__all__ = ["Ahead", "ahead", "converted"]
 
 T = TypeVar("T")
 _END, _ITEM, _ERROR = range(3)
@@ -89,17 +89,16 @@ class Ahead(Iterator[T], Generic[T]):
     """The items of an iterator, of which a thread makes up to ``size`` before they are asked for.
 
     An exception of the source is raised where its item would have come, with the traceback of the thread. The thread ends with
-    the source, with ``close()``, when this object is freed, and with the interpreter. ``taken``, where it is given, is called
-    for each item that is handed out: what was only made has not been used yet.
+    the source, with ``close()``, when this object is freed, and with the interpreter.
 
     >>> list(Ahead(iter("abc")))
     ['a', 'b', 'c']
     """
 
-    def __init__(self, source: Iterable[T], size: int = 2, taken: Callable[[], Any] | None = None):
+    def __init__(self, source: Iterable[T], size: int = 2):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ArgumentError(f"size = {size!r}", hint="the number of items that wait, at least 1")
-        self._channel, self._taken = _Channel(size), taken
+        self._channel = _Channel(size)
         self._thread = threading.Thread(target=_make, args=(iter(source), self._channel), name="graphc-data", daemon=True)
         weakref.finalize(self, self._channel.close).atexit = False  # _stop_all closes them in order
         _channels.add(self._channel)
@@ -111,8 +110,6 @@ class Ahead(Iterator[T], Generic[T]):
             raise ArgumentError("batches that another process prepares", hint="start iterating after the fork, in the process that uses the data")
         kind, value = self._channel.get()
         if kind == _ITEM:
-            if self._taken is not None:
-                self._taken()
             return value  # type: ignore[no-any-return]
         self._channel.close()
         if kind == _ERROR:
@@ -143,10 +140,10 @@ def ahead(source: Any, size: int = 2, convert: Callable[[Any], Any] | None = Non
     own = getattr(source, "ahead", None)
     if callable(own):
         return own(size, convert)
-    return Ahead(source if convert is None else _converted(source, convert), size)
+    return Ahead(source if convert is None else converted(source, convert), size)
 
 
-def _converted(source: Iterable[Any], convert: Callable[[Any], Any]) -> Iterator[Any]:
+def converted(source: Iterable[Any], convert: Callable[[Any], Any]) -> Iterator[Any]:
     """Like ``map``, but closing it closes the source."""
     items = iter(source)
     try:

@@ -1,17 +1,14 @@
-"""Arrays whose rows are samples: batches and splits."""
+"""Arrays whose rows are samples: in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from graphc.errors import ArgumentError
 
-from ..random import Random
-
-__all__ = ["batches", "split"]
+__all__ = ["batches"]
 
 
 def batches(
@@ -33,16 +30,3 @@ def batches(
             rows = order[start : start + batch_size]
             yield {k: a.take(rows, axis=0) for k, a in arrays.items()}
 
-
-def split(*arrays: Any, fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Each array as (train, test), rows shuffled alike: ``x, xt, y, yt = split(x, y)``."""
-    first = np.asarray(arrays[0])
-    order = Random(seed, "split").permutation(len(first))
-    cut = len(first) - round(len(first) * fraction)
-    out: list[np.ndarray] = []
-    for a in arrays:
-        array = np.asarray(a)
-        if len(array) != len(first):
-            raise ArgumentError(f"arrays of {len(first)} and {len(array)} rows")
-        out += [array[order[:cut]], array[order[cut:]]]
-    return tuple(out)
