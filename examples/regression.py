@@ -22,7 +22,7 @@ STRENGTH = 10.0  # of the penalty: the sum of squared errors + STRENGTH * |w|^2
 def train(net: nn.Module, optimizer: optim.Optimizer, data: tuple, validation: tuple, epochs: int, batch: int, patience: int, target: str):
     """A trained model (that of the epoch with the least validation loss, if patient) and its history."""
     model = gc.compile(net, gc.spec("N", data[0].shape[1]), loss="mse", optimizer=optimizer, target=target)
-    stop = [gc.callbacks.EarlyStopping(patience=patience, restore_best=True)] if patience else []
+    stop = [gc.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)] if patience else []
     return model, model.fit(*data, batch_size=batch, epochs=epochs, validation_data=validation, callbacks=stop)
 
 

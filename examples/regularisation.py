@@ -49,7 +49,7 @@ def train(task: Task, epochs: int, target: str, dropout: float = 0.0, patience: 
         metrics=["accuracy"],
         target=target,
     )
-    stop = [gc.callbacks.EarlyStopping(patience=patience, restore_best=True)] if patience else []
+    stop = [gc.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)] if patience else []
     history = model.fit(task.x, task.y, batch_size=32, epochs=epochs, validation_data=(task.x_val, task.y_val), callbacks=stop)
     weights = np.concatenate([v.ravel() for k, v in model.state_dict().items() if k.endswith("weight")])
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError
@@ -27,7 +26,8 @@ def compile(
     *specs: Any,
     loss: Any = None,
     optimizer: Any = None,
-    metrics: Sequence[Any] = (),
+    metrics: Any = (),
+    loss_weights: Any = None,
     target: str = "cpu",
     target_spec: Any = None,
     eager: bool = False,
@@ -37,7 +37,8 @@ def compile(
 
     A module gives a :class:`~graphc.frontend.model.Model`; with ``loss`` and ``optimizer`` it can be trained. ``target_spec``
     is the spec of the labels, where the loss does not tell; with ``eager`` everything is compiled now and not at first use.
-    Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
+    Several outputs take a dict or list of losses, with ``loss_weights`` and metrics in the same structure; the logs then have
+    ``<output>_loss`` and ``<output>_<metric>``. Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
     arrays.
 
     Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
@@ -56,6 +57,7 @@ def compile(
             loss=loss,
             optimizer=optimizer,
             metrics=metrics,
+            loss_weights=loss_weights,
             target=target,
             target_spec=target_spec,
             options=options,
@@ -63,7 +65,7 @@ def compile(
         if eager:
             model.compile_all()
         return model
-    if loss is not None or optimizer is not None or metrics or target_spec is not None:
+    if loss is not None or optimizer is not None or metrics or loss_weights is not None or target_spec is not None:
         raise ArgumentError(
             "loss, optimizer, metrics and target_spec go with a module",
             hint="gc.step(fn, *specs) trains with any function",

@@ -6,6 +6,7 @@ training that was interrupted goes on in the middle of an epoch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from .tree import tree_map
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["ArrayFeed", "Feed", "StreamFeed", "gives_batches", "open_feed"]
+__all__ = ["ArrayFeed", "CutFeed", "Feed", "StreamFeed", "gives_batches", "open_feed"]
 
 Batch = dict[str, np.ndarray]
 State = dict[str, Any]
@@ -74,18 +75,25 @@ class ArrayFeed(Feed):
     ):
         self.fixed = _fixed(arguments)
         rows = Arguments({k: tree_map(_any_rows, tree) for k, tree in arguments.structure.items()})
-        self.arrays = rows.bind(values)
-        self.first = next(iter(self.arrays))
-        self.rows = len(self.arrays[self.first])
+        self.batch_size, self.shuffle, self.clock = batch_size, shuffle, clock
+        self.start, self.done = 0, 0
+        self._resumed = False
+        self._hold(rows.bind(values))
+
+    def _hold(self, arrays: Batch) -> None:
+        self.arrays = arrays
+        self.first = next(iter(arrays))
+        self.rows = len(arrays[self.first])
         if self.fixed is not None and self.rows % max(self.fixed, 1):
             raise ShapeError(
                 f"{self.rows} samples do not divide into batches of {self.fixed}",
                 hint='a named batch axis takes any number: gc.spec("N", ...)',
             )
-        self.batch_size, self.shuffle, self.clock = batch_size, shuffle, clock
-        self.steps = -(-self.rows // batch_size)
-        self.start, self.done = 0, 0
-        self._resumed = False
+        self.resize(self.batch_size)
+
+    def resize(self, batch_size: int) -> None:
+        """Batches of another size from now on."""
+        self.batch_size, self.steps = batch_size, -(-self.rows // batch_size)
 
     def epoch(self) -> Iterator[Batch]:
         if not self._resumed:
@@ -95,6 +103,12 @@ class ArrayFeed(Feed):
         for batch in batches(self.arrays, self.batch_size, order, skip=self.done):
             self.done += 1
             yield batch
+
+    def rows_from(self, start: int, stop: int) -> ArrayFeed:
+        """A feed of some of the samples, without a copy."""
+        made = copy.copy(self)
+        made._hold({k: a[start:stop] for k, a in self.arrays.items()})
+        return made
 
     def state_dict(self) -> State:
         return {"start": self.start, "batch": self.done, "rows": self.rows, "batch_size": self.batch_size, "shuffle": self.shuffle is not None}
@@ -190,6 +204,44 @@ class StreamFeed(Feed):
             self._open = None
 
 
+class CutFeed(Feed):
+    """Epochs of a given number of batches, whatever the data's own is: each goes on where the last one stopped, over and over."""
+
+    def __init__(self, feed: Feed, steps: int):
+        self.feed, self.steps, self.size, self.fixed, self.first = feed, steps, steps, feed.fixed, feed.first
+        self.drawn, self._skip = 0, 0
+        self._pass: Iterator[Batch] | None = None
+
+    def epoch(self) -> Iterator[Batch]:
+        self.drawn, self._skip = self._skip, 0
+        empty = False
+        while self.drawn < self.size:
+            if self._pass is None:
+                self._pass, empty = self.feed.epoch(), True
+            batch = next(self._pass, None)
+            if batch is None:
+                self._pass = None
+                if empty:
+                    break
+                continue
+            empty = False
+            self.drawn += 1
+            yield batch
+        self.drawn = 0
+
+    def state_dict(self) -> State:
+        return {"drawn": self.drawn, "source": self.feed.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        own, self._skip = state["source"], int(state["batch"])
+        # a batch may have been handed out and not used; at the end of an epoch that was left early all were used
+        unused = int(state["drawn"]) - self._skip if self._skip else 0
+        self.feed.load_state_dict({**own, "batch": int(own["batch"]) - unused})
+
+    def close(self) -> None:
+        self.feed.close()
+
+
 def gives_batches(x: Any) -> bool:
     """Whether ``x`` is a source of batches rather than an array or a structure of arrays."""
     if isinstance(x, (np.ndarray, np.generic, list, tuple, Mapping, str, bytes)) or hasattr(x, "__array__"):
@@ -204,8 +256,12 @@ def open_feed(
     y: Any,
     batch_size: int,
     shuffle: Callable[[int], Random] | None = None,
+    weigh: Callable[[Any, Any], Any] | None = None,
 ) -> Feed:
-    """The feed for ``fit(x, y)``, ``evaluate(x, y)``, or, where ``arguments`` take no target, ``predict(x)``."""
+    """The feed for ``fit(x, y)``, ``evaluate(x, y)``, or, where ``arguments`` take no target, ``predict(x)``.
+
+    ``weigh(y, weights that came with the batch)`` gives the sample weights, where ``arguments`` take some.
+    """
     labelled = len(arguments.structure) > len(model.names)
     clock: Callable[[], int] | None = None
     if isinstance(x, (Dataset, IterableDataset)):
@@ -215,17 +271,22 @@ def open_feed(
     if gives_batches(x) or (labelled and y is None and isinstance(x, list)):
         if y is not None:
             raise ArgumentError(f"x gives batches of its own ({type(x).__name__}), so y must be left out", hint="each batch is (x, y)")
-        return StreamFeed(arguments, x, _pairs(model) if labelled else _inputs(model), clock)
+        return StreamFeed(arguments, x, _pairs(model, weigh) if labelled else _inputs(model), clock)
     if labelled and y is None:
         raise ArgumentError(f"{model.label} is missing", hint="fit(x, y), or fit(batches) where each batch is (x, y)")
-    return ArrayFeed(arguments, (*model._args(x), *((y,) if labelled else ())), batch_size, shuffle, lambda: model.steps)
+    values = (*model._args(x), *((y,) if labelled else ()), *(() if weigh is None else (weigh(y, None),)))
+    return ArrayFeed(arguments, values, batch_size, shuffle, lambda: model.steps)
 
 
-def _pairs(model: Model) -> Callable[[Any], Sequence[Any]]:
+def _pairs(model: Model, weigh: Callable[[Any, Any], Any] | None) -> Callable[[Any], Sequence[Any]]:
     def unpack(batch: Any) -> Sequence[Any]:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        count = len(batch) if isinstance(batch, (tuple, list)) else 0
+        if count == 3 and weigh is None:
+            raise ArgumentError("a batch of three: (x, y, sample_weight)?", hint="fit(batches, sample_weight=True) uses such weights")
+        if count != 2 and (count != 3 or weigh is None):
             raise ArgumentError(f"expected (x, y), got {_said(batch)}", hint="a tuple of inputs and targets, a value for each sample")
-        return (*model._args(batch[0]), batch[1])
+        x, y, *weight = batch
+        return (*model._args(x), y, *(() if weigh is None else (weigh(y, weight[0] if weight else None),)))
 
     return unpack
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from graphc import ops
@@ -14,7 +15,7 @@ from graphc.errors import ArgumentError, ShapeError
 from graphc.ir.dtypes import int64
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
-from graphc.ops.define import show
+from graphc.ops.define import as_node, show
 
 from .module import Module
 from .parameter import Parameter
@@ -25,16 +26,21 @@ __all__ = ["LOSSES", "Loss", "as_loss", "l1_penalty", "l2_penalty", "labels_spec
 
 @dataclass(frozen=True)
 class Loss:
-    """``fn(prediction, target)`` gives a scalar; ``target_spec(type of the prediction)`` the spec of the target.
+    """``fn(prediction, target)`` gives a scalar, or one value a row whose mean is the loss; ``target_spec(type of the prediction)``
+    gives the spec of the target.
 
-    ``threshold`` is where the prediction of a yes-or-no question turns to yes: 0.5 for probabilities, 0 for logits. Metrics
-    that count classes use it.
+    ``rows(prediction, target)`` gives the terms, samples on axis 0, of which the loss is the sum divided by ``total(prediction,
+    target)`` (None: by their number, a mean); sample weights need it. ``extra`` is added to the loss. ``threshold`` is where the
+    prediction of a yes-or-no question turns to yes: 0.5 for probabilities, 0 for logits. Metrics that count classes use it.
     """
 
     name: str
     fn: Callable[[Any, Any], Node]
     target_spec: Callable[[TensorType], Spec] | None = None
     threshold: float = 0.5
+    rows: Callable[[Any, Any], Node] | None = None
+    total: Callable[[Any, Any], Node | float | None] | None = None
+    extra: Callable[[], Node] | None = None
 
     def derive(self, prediction: Any) -> Spec:
         """The target's spec; raises ArgumentError where it must be given."""
@@ -44,6 +50,30 @@ class Loss:
                 hint="gc.compile(..., target_spec=gc.spec(...))",
             )
         return self.target_spec(prediction.tensor)
+
+    def __call__(self, prediction: Any, target: Any, weight: Any = None) -> Node:
+        """The loss as a scalar; with a ``weight`` a sample, (N,), each sample's terms are multiplied by its weight.
+
+        The divisor stays the same (N for a mean), as in Keras: ``sum_i w_i l_i / N``. So weights of 1 change nothing, a weight of 2
+        counts as much as the sample twice, and the result does not depend on how an epoch is cut into batches.
+        """
+        value = self.fn(prediction, target) if weight is None else self._weighted(prediction, target, weight)
+        if not isinstance(value, Node) or (weight is None and value.ndim > 1):
+            raise ShapeError(f"the loss {self.name} gave {value!r}, not a scalar", hint="reduce it: loss.mean()")
+        if value.ndim:
+            value = ops.mean(value)
+        return value if self.extra is None else value + self.extra()
+
+    def _weighted(self, prediction: Any, target: Any, weight: Node) -> Node:
+        terms = (self.rows or self.fn)(prediction, target)
+        if not isinstance(terms, Node) or not terms.ndim or terms.shape[0] != weight.shape[0]:
+            raise ArgumentError(
+                f"the loss {self.name} cannot be weighted by samples: it gives {terms!r}, not one value a sample",
+                hint="a function that gives losses of shape (N,); their mean is the loss",
+            )
+        terms = terms * weight.cast(terms.dtype).reshape(weight.shape[0], *[1] * (terms.ndim - 1))
+        total = None if self.total is None else self.total(prediction, target)
+        return ops.mean(terms) if total is None else ops.sum(terms) / total
 
 
 def same_spec(t: TensorType) -> Spec:
@@ -65,41 +95,67 @@ def _log(p: Any) -> Node:
     return ops.log(ops.minimum(ops.maximum(p, EPS), 1.0 - EPS))
 
 
-def _class_sum(p: Any, y: Any) -> Node:
-    """-sum_k y_k log p_k, the mean over rows; classes on axis 1."""
-    return -ops.mean(ops.sum(y * _log(p), 1))
+def _class_sums(p: Any, y: Any) -> Node:
+    """-sum_k y_k log p_k of each row; classes on axis 1."""
+    return -ops.sum(y * _log(p), 1)
 
 
-def _divergence(p: Any, y: Any) -> Node:
-    """sum_k y_k log(y_k / p_k) along the last axis, the mean over rows."""
-    return ops.mean(ops.sum(ops.kl_div(_log(p), y, reduction="none"), -1))
+def _divergences(p: Any, y: Any) -> Node:
+    """sum_k y_k log(y_k / p_k) along the last axis."""
+    return ops.sum(ops.kl_div(_log(p), y, reduction="none"), -1)
+
+
+def _labels_total(p: Node, y: Node, weight: Node | None = None, ignore_index: int = -100) -> Node | None:
+    """What the mean over labels divides by: the sum of the weights of those that are not ignored. None for rows of probabilities."""
+    if y.shape == p.shape:
+        return None
+    ones = ops.broadcast_to(ops.const(-1.0, p.dtype), p.shape)
+    return ops.nll_loss(ones, y, weight, ignore_index=ignore_index, reduction="sum")
+
+
+def _one(p: Node, y: Node) -> float:
+    """The divisor of a sum."""
+    return 1.0
+
+
+def _of_op(name: str, op: Callable[..., Node], target_spec: Any = same_spec, threshold: float = 0.5, total: Any = None, **settings: Any) -> Loss:
+    """The loss of an operator that has a ``reduction``."""
+    return Loss(name, partial(op, **settings), target_spec, threshold, partial(op, reduction="none", **settings), total)
+
+
+def _of_rows(name: str, rows: Callable[[Any, Any], Node], target_spec: Any = same_spec) -> Loss:
+    """The mean of a function that gives one value a row."""
+    return Loss(name, rows, target_spec, rows=rows)
 
 
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("mse", lambda p, y: ops.mse_loss(p, y), same_spec),
-        Loss("sse", lambda p, y: ops.sse_loss(p, y), same_spec),
-        Loss("mae", lambda p, y: ops.l1_loss(p, y), same_spec),
-        Loss("mape", lambda p, y: ops.mape_loss(p, y), same_spec),
-        Loss("msle", lambda p, y: ops.msle_loss(p, y), same_spec),
-        Loss("huber", lambda p, y: ops.huber_loss(p, y), same_spec),
-        Loss("smooth_l1", lambda p, y: ops.smooth_l1_loss(p, y), same_spec),
-        Loss("log_cosh", lambda p, y: ops.log_cosh_loss(p, y), same_spec),
-        Loss("quantile", lambda p, y: ops.quantile_loss(p, y), same_spec),
-        Loss("cosine", lambda p, y: ops.mean(1.0 - ops.cosine_similarity(p, y, axis=-1)), same_spec),
-        Loss("poisson", lambda p, y: ops.poisson_nll_loss(p, y, log_input=False, eps=EPS), same_spec),
-        Loss("kl_divergence", _divergence, same_spec),
-        Loss("cross_entropy", lambda p, y: ops.cross_entropy(p, y), labels_spec),
-        Loss("nll", lambda p, y: ops.nll_loss(p, y), lambda t: labels_spec(t, "nll")),
-        Loss("sparse_categorical_crossentropy", lambda p, y: ops.nll_loss(_log(p), y), lambda t: labels_spec(t, "sparse_categorical_crossentropy")),
-        Loss("categorical_crossentropy", _class_sum, same_spec),
-        Loss("binary_crossentropy", lambda p, y: ops.binary_cross_entropy(p, y), same_spec),
-        Loss("binary_cross_entropy_with_logits", lambda p, y: ops.binary_cross_entropy_with_logits(p, y), same_spec, 0.0),
-        Loss("focal", lambda p, y: ops.focal_loss(p, y), same_spec, 0.0),
-        Loss("dice", lambda p, y: ops.dice_loss(p, y), same_spec),
-        Loss("hinge", lambda p, y: ops.hinge_loss(p, y), same_spec, 0.0),
-        Loss("squared_hinge", lambda p, y: ops.squared_hinge_loss(p, y), same_spec, 0.0),
+        _of_op("mse", ops.mse_loss),
+        _of_op("sse", ops.sse_loss, total=_one),
+        _of_op("mae", ops.l1_loss),
+        _of_op("mape", ops.mape_loss),
+        _of_op("msle", ops.msle_loss),
+        _of_op("huber", ops.huber_loss),
+        _of_op("smooth_l1", ops.smooth_l1_loss),
+        _of_op("log_cosh", ops.log_cosh_loss),
+        _of_op("quantile", ops.quantile_loss),
+        _of_rows("cosine", lambda p, y: 1.0 - ops.cosine_similarity(p, y, axis=-1)),
+        _of_op("poisson", ops.poisson_nll_loss, log_input=False, eps=EPS),
+        _of_rows("kl_divergence", _divergences),
+        _of_op("cross_entropy", ops.cross_entropy, labels_spec, total=_labels_total),
+        _of_op("nll", ops.nll_loss, lambda t: labels_spec(t, "nll"), total=_labels_total),
+        Loss(
+            "sparse_categorical_crossentropy", lambda p, y: ops.nll_loss(_log(p), y), lambda t: labels_spec(t, "sparse_categorical_crossentropy"),
+            rows=lambda p, y: ops.nll_loss(_log(p), y, reduction="none"), total=_labels_total,
+        ),
+        _of_rows("categorical_crossentropy", _class_sums),
+        _of_op("binary_crossentropy", ops.binary_cross_entropy),
+        _of_op("binary_cross_entropy_with_logits", ops.binary_cross_entropy_with_logits, threshold=0.0),
+        _of_op("focal", ops.focal_loss, threshold=0.0),
+        _of_op("dice", ops.dice_loss),
+        _of_op("hinge", ops.hinge_loss, threshold=0.0),
+        _of_op("squared_hinge", ops.squared_hinge_loss, threshold=0.0),
     )
 }  # fmt: skip
 """The losses of ``gc.compile(..., loss=name)``, all means unless said otherwise; targets are like the prediction except where labels stand.
@@ -113,7 +169,8 @@ LOSSES = {
 - "binary_crossentropy" ("bce"): *probabilities* as in Keras; "binary_cross_entropy_with_logits" ("bce_with_logits"): *logits*
 - "focal" (logits), "dice" (probabilities), "kl_divergence" (probabilities, over the last axis), "hinge", "squared_hinge" (targets -1, 1)
 
-Other settings go as a module or a function: ``loss=nn.HuberLoss(delta=0.5)``.
+Other settings go as a module or a function: ``loss=nn.HuberLoss(delta=0.5)``. A function gives a scalar, or one value a sample whose mean
+is the loss; only the latter can take sample weights.
 """
 
 ALIASES = {
@@ -139,12 +196,35 @@ def as_loss(value: Any) -> Loss:
     if isinstance(value, type):
         raise ArgumentError(f"{value.__name__} is a class, not a loss", hint=f"loss=nn.{value.__name__}()")
     if isinstance(value, Module):
-        return Loss(type(value).__name__, value, getattr(value, "target_spec", None), getattr(value, "threshold", 0.5))
+        return _of_module(value)
     if callable(value):
         return Loss(getattr(value, "__name__", "loss"), value)
     raise ArgumentError(
         f"{value!r} is not a loss", hint="a function of (prediction, target), or one of " + ", ".join(LOSSES)
     )
+
+
+def _of_module(module: Module) -> Loss:
+    """A loss module: its terms are what it gives with ``reduction="none"``."""
+    reduction = getattr(module, "reduction", None)
+
+    def rows(p: Any, y: Any) -> Node:
+        module.reduction = "none"
+        try:
+            return module(p, y)
+        finally:
+            module.reduction = reduction
+
+    def total(p: Node, y: Node) -> Any:
+        if reduction == "sum":
+            return 1.0
+        if reduction == "batchmean":
+            return as_node(p.shape[0]).cast(p.dtype)
+        settings = getattr(module, "settings", {})
+        return _labels_total(p, y, module.weight, settings["ignore_index"]) if "ignore_index" in settings else None
+
+    known: dict[str, Any] = {} if reduction is None else {"rows": rows, "total": total}
+    return Loss(type(module).__name__, module, getattr(module, "target_spec", None), getattr(module, "threshold", 0.5), **known)
 
 
 # -- penalties -------------------------------------------------------------------------------------------------------------
@@ -176,4 +256,4 @@ def with_penalty(loss: Any, parameters: Any, l1: float = 0.0, l2: float = 0.0) -
     ``l2=`` are cheaper.
     """
     plain = as_loss(loss)
-    return replace(plain, fn=lambda p, y: plain.fn(p, y) + _penalty(parameters, l1=l1, l2=l2))
+    return replace(plain, extra=lambda: _penalty(parameters, l1=l1, l2=l2))

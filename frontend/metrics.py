@@ -153,7 +153,12 @@ class Tally:
 
     def batch(self) -> dict[str, float]:
         """The values of the last batch alone."""
-        return {k: self._finish(k, v) for k, v in self._last.items()}
+        return self.last()()
+
+    def last(self) -> Callable[[], dict[str, float]]:
+        """A function that gives the values of this batch, also after others were taken up."""
+        held = dict(self._last)
+        return lambda: {k: self._finish(k, v) for k, v in held.items()}
 
     def result(self) -> dict[str, float]:
         """The values of everything so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -9,24 +10,28 @@ from typing import Any
 
 import numpy as np
 
+from graphc import ops
 from graphc.errors import ArgumentError, ParameterError, ShapeError
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.runtime.store import ParameterStore
 
+from .callbacks.base import Callback, CallbackList
+from .differentiate import loss_gradients
 from .feed import gives_batches, open_feed
 from .function import Function
 from .history import History
 from .locate import boundary
-from .losses import Loss, as_loss
-from .metrics import Tally, as_metrics
+from .metrics import Tally
 from .module import Module
+from .objective import Objective
 from .optim import Optimizer, as_optimizer
+from .optim.gradients import penalised
 from .place import Place
 from .random import get_seed
 from .saving import Checkpoint, Loaded, load_checkpoint, load_model, save_model
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
-from .training import fit_model
+from .training import Plan, evaluate_model, fit_model, weigher
 
 __all__ = ["Model"]
 
@@ -38,6 +43,9 @@ class Model:
 
     ``train_step``, ``evaluate`` and ``predict`` are graphs of their own, traced with an explicit mode and compiled at first
     use, over one :class:`ParameterStore`. ``model.graph`` is predict's, ``model.graphs["train_step"]`` another's.
+
+    ``model.history`` is that of the last ``fit``. ``model.gradient_norm = True`` makes training steps compute the Euclidean norm of
+    the gradient too (before clipping, with the optimiser's penalties) and report it as "gradient_norm".
     """
 
     def __init__(
@@ -47,25 +55,30 @@ class Model:
         *,
         loss: Any,
         optimizer: Any,
-        metrics: Sequence[Any],
+        metrics: Any,
+        loss_weights: Any,
         target: str,
         target_spec: Any,
         options: Mapping[str, Any],
     ):
         self.module, self.specs, self.target, self.options = module, tuple(specs), target, dict(options)
-        self.loss: Loss | None = None if loss is None else as_loss(loss)
-        self.optimizer: Optimizer | None = None if optimizer is None else as_optimizer(optimizer)
-        self.metrics = as_metrics(metrics)
-        if (self.optimizer is not None or self.metrics) and self.loss is None:
+        if loss is None and (optimizer is not None or metrics or loss_weights is not None):
             raise ArgumentError("an optimizer or metrics without a loss", hint='gc.compile(..., loss="mse")')
+        self._objective: Objective | None = None if loss is None else Objective(loss, metrics, loss_weights)
+        self.optimizer: Optimizer | None = None if optimizer is None else as_optimizer(optimizer)
+        self.metrics = self._objective.metrics if self._objective is not None else []
         self.stop_training = False
         self.place: Place | None = None
         """Where the present ``fit`` is, or the last one left off."""
+        self.history: History | None = None
+        self.gradient_norm = False
         self.name = type(module).__name__
         self.names = argument_names(module.forward, len(specs))
         self.label = "y" if "y" not in self.names else "target"
+        self.weight_label = "sample_weight" if "sample_weight" not in self.names else "weight_of_sample"
         self._functions: dict[Any, Function] = {}
         self._derived: Any = None
+        self._weight_specs: Any = None
         traced = trace_function(self._predict, self.specs, name=f"{self.name}_predict", names=self.names, root=module)
         self.store: ParameterStore = traced.store if traced.store is not None else ParameterStore()
         self._functions["predict"] = Function(traced, target, self.options)
@@ -77,7 +90,7 @@ class Model:
         while f"{self.prefix}.step" in self.store:
             n += 1
             self.prefix = f"optimizer_{n}"
-        if self.loss is not None:
+        if self._objective is not None:
             self.target_spec = target_spec if target_spec is not None else self._derived
         if self.optimizer is not None:
             self._add_state([p for p in module.parameters() if p.trainable and p.store is self.store])
@@ -86,20 +99,16 @@ class Model:
     # -- the three graphs ------------------------------------------------------------------------------------------
     def _predict(self, *args: Any) -> Any:
         out = self.module(*args)
-        if self.loss is not None and self.loss.target_spec is not None and _is_tensor(out):
-            self._derived = self.loss.derive(out)
+        if self._objective is not None:
+            self._weight_specs = self._objective.weight_specs(out)
+            self._derived = self._objective.derive(out)
         return out
 
-    def _measure(self, args: Sequence[Any]) -> dict[str, Any]:
-        assert self.loss is not None
-        *xs, y = args
-        out = self.module(*xs)
-        loss = self.loss.fn(out, y)
-        if not _is_tensor(loss) or loss.shape != ():
-            raise ShapeError(f"the loss {self.loss.name} gave {loss!r}, not a scalar", hint="reduce it: loss.mean()")
-        return {"loss": loss, **{m.name: m.measure(out, y, self.loss.threshold) for m in self.metrics}}
+    def _measure(self, args: Sequence[Any], weighted: bool) -> dict[str, Any]:
+        *xs, y = args[:-1] if weighted else args
+        return self.objective.measure(self.module(*xs), y, args[-1] if weighted else None)
 
-    def _train(self, *args: Any) -> dict[str, Any]:
+    def _train(self, *args: Any, weighted: bool = False, norm: bool = False) -> dict[str, Any]:
         trace = active_trace()
         assert trace is not None and self.optimizer is not None
         counter = f"{self.prefix}.step"
@@ -110,45 +119,76 @@ class Model:
 
         trace.step = step
         trace.optimizers[id(self.optimizer)] = self.prefix
-        out = self._measure(args)
+        out = self._measure(args, weighted)
         used = [p for p in self.module.parameters() if p.name in trace.versions]
+        if norm:
+            out["gradient_norm"] = self._gradient_norm(out["loss"], used, trace)
         self.optimizer.minimize(out["loss"], used)
         return out
 
-    def _evaluate(self, *args: Any) -> dict[str, Any]:
-        return self._measure(args)
+    def _gradient_norm(self, loss: Node, used: Sequence[Any], trace: Any) -> Node:
+        """The Euclidean norm of what is minimised, over all parameters that are trained."""
+        assert self.optimizer is not None
+        settings = [(p, o) for p, o, _ in self.optimizer.assign(used) if p.trainable]
+        total: Any = 0.0
+        for (p, o), (_, g) in zip(settings, loss_gradients(loss, [p for p, _ in settings], trace), strict=True):
+            g = penalised(g, trace.value(p), o.l1, o.l2)
+            total = total + (g * g).sum()
+        return ops.sqrt(total)
 
-    def _trace(self, mode: str) -> Traced:
-        if self.loss is None or (mode == "train_step" and self.optimizer is None):
-            missing = "a loss" if self.loss is None else "an optimizer"
+    def _trace(self, mode: str, weighted: bool, norm: bool) -> Traced:
+        if self._objective is None or (mode == "train_step" and self.optimizer is None):
+            missing = "a loss" if self._objective is None else "an optimizer"
             raise ArgumentError(
                 f"{mode} needs {missing}",
                 hint='gc.compile(module, *specs, loss="cross_entropy", optimizer=optim.Adam(1e-3))',
             )
         if self.target_spec is None:
-            self.loss.derive(None)
-        fn: Callable[..., Any] = self._train if mode == "train_step" else self._evaluate
+            assert self._objective.single is not None
+            self._objective.single.derive(None)
+        specs, names = [*self.specs, self.target_spec], [*self.names, self.label]
+        if weighted:
+            if self._weight_specs is None:
+                raise ArgumentError("sample weights need an output with a batch axis for each loss", hint='loss={"output": "mse"}')
+            specs, names = [*specs, self._weight_specs], [*names, self.weight_label]
+        fn: Any = functools.partial(self._train, norm=norm) if mode == "train_step" else self._measure_only
         return trace_function(
-            fn,
-            (*self.specs, self.target_spec),
+            functools.partial(fn, weighted=weighted),
+            specs,
             name=f"{self.name}_{mode}",
             training=mode == "train_step",
             store=self.store,
-            names=(*self.names, self.label),
+            names=names,
             root=self.module,
         )
 
-    def _function(self, mode: str) -> Function:
-        """The function of a mode; train_step's depends on which parameters are trainable."""
-        key: Any = mode
+    def _measure_only(self, *args: Any, weighted: bool = False) -> dict[str, Any]:
+        return self._measure(args, weighted)
+
+    def _function(self, mode: str, weighted: bool = False) -> Function:
+        """The function of a mode, with sample weights or without; train_step's depends on which parameters are trainable."""
+        key: Any = (mode, weighted) if weighted else mode
+        norm = mode == "train_step" and self.gradient_norm
         if mode == "train_step":
-            key = (mode, tuple(p.trainable for p in self.module.parameters()))
+            key = (mode, tuple(p.trainable for p in self.module.parameters()), weighted, norm)
         found = self._functions.get(key)
         if found is None:
             if mode not in MODES:
                 raise ArgumentError(f"no mode {mode!r}", hint=", ".join(MODES))
-            found = self._functions[key] = Function(self._trace(mode), self.target, self.options)
+            found = self._functions[key] = Function(self._trace(mode, weighted, norm), self.target, self.options)
         return found
+
+    @property
+    def objective(self) -> Objective:
+        """The losses and their metrics."""
+        if self._objective is None:
+            raise ArgumentError("the model has no loss", hint='gc.compile(..., loss="mse")')
+        return self._objective
+
+    @property
+    def loss(self) -> Any:
+        """The loss; the :class:`Objective` where there are several; None without one."""
+        return None if self._objective is None else self._objective.single or self._objective
 
     @property
     def graph(self) -> Graph:
@@ -170,7 +210,7 @@ class Model:
         return [
             m
             for m in MODES
-            if m == "predict" or (self.loss is not None and (m == "evaluate" or self.optimizer is not None))
+            if m == "predict" or (self._objective is not None and (m == "evaluate" or self.optimizer is not None))
         ]
 
     def compile_all(self) -> None:
@@ -186,48 +226,75 @@ class Model:
         y: Any = None,
         batch_size: int = 32,
         epochs: int = 1,
-        validation_data: Any = None,
-        callbacks: Sequence[Any] = (),
-        shuffle: bool = True,
         verbose: int | str = "auto",
+        callbacks: Any = (),
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int | Sequence[int] = 1,
+        fast_dev_run: bool | int = False,
         resume: str | os.PathLike[str] | Checkpoint | None = None,
     ) -> History:
-        """Trains for some epochs and gives the history of losses and metrics, one value an epoch.
+        """Trains until ``epochs`` and gives the history of losses and metrics, one value an epoch (also ``model.history``).
 
-        Each row of ``x`` and ``y`` is a sample; the last batch may be smaller. Instead of arrays ``x`` may be anything that can be
-        iterated over for batches ``(x, y)``, with ``y`` left out: the next one is prepared while a step runs, and ``batch_size``
-        and ``shuffle`` are its own matter. ``validation_data`` is ``(x, y)`` or such a source. ``verbose`` "auto" shows a progress bar on a
-        terminal and nothing elsewhere; 1 prints a line an epoch; 0 is silent. Raises :class:`NonFiniteError`, with nothing
-        written by that step, when the loss is not finite.
+        Each row of ``x`` and ``y`` is a sample; several inputs and outputs go as tuples or dicts; the last batch may be smaller. Instead
+        of arrays ``x`` may be anything that can be iterated over for batches ``(x, y)``, with ``y`` left out: the next one is prepared
+        while a step runs, and ``batch_size`` and ``shuffle`` are its own matter. Arguments are Keras':
 
-        ``resume`` goes on from a file of :meth:`save_checkpoint` (or what :meth:`load_checkpoint` gave), also in the middle of an
-        epoch, to ``epochs`` epochs in all: on the CPU to the same bits as the training that was not interrupted.
+        - ``verbose``: "auto" shows a progress bar on a terminal and nothing elsewhere; 1 a bar, or lines without a terminal; 2 a
+          line an epoch; 0 nothing.
+        - ``validation_data``: (x, y) or (x, y, sample_weight), or a source of batches, evaluated after each epoch, or after every ``validation_freq``-th, or
+          after those listed (from 1); the first ``validation_steps`` batches of ``validation_batch_size``. ``validation_split``
+          takes the last part of the samples instead, before any shuffling.
+        - ``sample_weight`` (N,), or one for each output: the loss is ``sum_i w_i l_i / N``, divided by the number of samples and not
+          by the sum of the weights, so that it does not depend on the batches' cut. ``class_weight`` {label: weight} multiplies each
+          sample's weight (1 where a label is not named), in training only. Metrics count each sample once. ``sample_weight=True`` takes
+          the weights of a source whose batches are (x, y, sample_weight).
+        - ``steps_per_epoch``: batches an epoch; the next epoch goes on where the last one stopped in the data.
+        - ``initial_epoch``: the first epoch's number, for a training that goes on.
+        - ``fast_dev_run``: one batch (or so many) of training and validation in one epoch, to see that all runs; callbacks that
+          write files are left out.
+        - ``resume``: a file of :meth:`save_checkpoint` (or what :meth:`load_checkpoint` gave) to go on from, also in the middle of an
+          epoch, to ``epochs`` epochs in all: on the CPU to the same bits as the training that was not interrupted.
+
+        Gradients are accumulated over k batches by the optimiser: ``optim.Adam(1e-3, accumulate=k)``.
+
+        Raises :class:`NonFiniteError`, with nothing written by that step, when the loss is not finite
+        (``callbacks.TerminateOnNaN`` ends quietly instead). Ctrl-C raises KeyboardInterrupt after the step that runs: the model is
+        whole, ``model.history`` has the epochs that ended, and ``fit`` can go on.
         """
-        return fit_model(self, x, y, batch_size, epochs, validation_data, callbacks, shuffle, verbose, resume)
+        plan = Plan(
+            batch_size, epochs, verbose, callbacks, validation_split, validation_data, shuffle, class_weight, sample_weight, initial_epoch,
+            steps_per_epoch, validation_steps, validation_batch_size, validation_freq, fast_dev_run, resume,
+        )  # fmt: skip
+        return fit_model(self, x, y, plan)
 
     @boundary
-    def train_on_batch(self, x: Any, y: Any) -> dict[str, float]:
-        """One step on one batch; gives loss and metrics."""
-        f = self._function("train_step")
-        inputs = f.arguments.bind((*self._args(x), y))
+    def train_on_batch(
+        self, x: Any, y: Any, sample_weight: Any = None, class_weight: Mapping[int, float] | None = None
+    ) -> dict[str, float]:
+        """One step on one batch; gives loss and metrics. Weights as in :meth:`fit`."""
+        weigh = weigher(self, sample_weight, class_weight)
+        f = self._function("train_step", weigh is not None)
+        inputs = f.arguments.bind((*self._args(x), y, *(() if weigh is None else (weigh(y, None),))))
         _rows(inputs, self.label)
         tally = Tally(self.metrics, f.traced.output)
         tally.add(f.run(inputs), 1)
         return tally.batch()
 
     @boundary
-    def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, float]:
-        """Loss and metrics over all samples, without training; ``x`` may give batches ``(x, y)`` as in :meth:`fit`."""
-        f = self._function("evaluate")
-        tally = Tally(self.metrics, f.traced.output)
-        samples = 0
-        with closing(open_feed(self, f.arguments, x, y, batch_size)) as feed:
-            for b in feed.epoch():
-                tally.add(f.run(b), feed.count(b))
-                samples += feed.count(b)
-        if not samples:
-            raise ShapeError("evaluate: no samples")
-        return tally.result()
+    def evaluate(
+        self, x: Any, y: Any = None, batch_size: int = 256, sample_weight: Any = None, steps: int | None = None, callbacks: Any = ()
+    ) -> dict[str, float]:
+        """Loss and metrics over all samples, or the first ``steps`` batches, without training; data and weights as in :meth:`fit`."""
+        hooks = CallbackList([callbacks] if isinstance(callbacks, Callback) else callbacks, self, {"steps": steps})
+        return evaluate_model(self, x, y, batch_size, sample_weight, steps, hooks)
 
     @boundary
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
@@ -408,10 +475,6 @@ class _Modes(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.model.modes())
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, Node)
 
 
 def _rows(inputs: Mapping[str, np.ndarray], label: str) -> None:

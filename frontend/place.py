@@ -59,7 +59,7 @@ class Place:
             "first": self.first,
             "seconds": self.seconds,
             "stopped": bool(model.stop_training),
-            "history": self.history.history,
+            "history": self.history.columns(),
             "epoch_seconds": self.history.seconds,
             "tally": self.tally.state_dict() if self.batch and self.tally is not None and self.tally.rows else None,
             "data": {**self.data.state_dict(), "batch": self.batch},
@@ -69,9 +69,10 @@ class Place:
     def go_to(self, state: Mapping[str, Any], tally: Tally) -> None:
         """Takes over what concerns the training itself. Raises CheckpointError for what is no state, or one of other data."""
         try:
-            history = {str(k): [float(v) for v in values] for k, values in state["history"].items()}
-            self.history = History(history, [float(v) for v in state["epoch_seconds"]])
+            columns = {str(k): [None if v is None else float(v) for v in values] for k, values in state["history"].items()}
+            seconds = [float(v) for v in state["epoch_seconds"]]
             self.epoch, self.batch, self.first = (int(state[k]) for k in ("epoch", "batch", "first"))
+            self.history = History(columns, seconds, self.epoch - len(seconds))
             self.seconds = float(state["seconds"])
             if self.batch or "source" in state["data"]:
                 self.data.load_state_dict(state["data"])
@@ -79,7 +80,7 @@ class Place:
                 if state["tally"] is not None:
                     tally.load_state_dict(state["tally"])
                 self.tally = tally
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as e:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as e:
             if isinstance(e, CheckpointError):
                 raise
             raise CheckpointError(f"the place in the training does not fit this fit: {e}") from None

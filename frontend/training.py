@@ -1,21 +1,27 @@
-"""The training loop: batches, logs, progress, history."""
+"""The training loop: batches, logs, validation, callbacks, history."""
 
 from __future__ import annotations
 
 import os
-import sys
+import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.errors import ArgumentError, CheckpointError, NonFiniteError, ShapeError
 
-from .feed import Feed, gives_batches, open_feed
+from .callbacks.base import BatchLogs, Callback, CallbackList
+from .callbacks.progress import ProgressBar
+from .feed import ArrayFeed, CutFeed, Feed, gives_batches, open_feed
 from .history import History
 from .metrics import Tally
+from .objective import class_weights
 from .place import Place
 from .random import Random
 from .saving import Checkpoint
@@ -23,80 +29,178 @@ from .saving import Checkpoint
 if TYPE_CHECKING:
     from .model import Model
 
-__all__ = ["fit_model"]
+__all__ = ["Plan", "evaluate_model", "fit_model", "weigher"]
 
 Logs = dict[str, float]
 
 
-def fit_model(
-    model: Model,
-    x: Any,
-    y: Any,
-    batch_size: int,
-    epochs: int,
-    validation_data: Any,
-    callbacks: Sequence[Any],
-    shuffle: bool,
-    verbose: int | str,
-    resume: Any = None,
-) -> History:
+def weigher(model: Model, sample_weight: Any, class_weight: Any) -> Callable[[Any, Any], Any] | None:
+    """``weigh(y, weights of the batch)``: a weight for each output and sample; None where nothing is weighted.
+
+    ``sample_weight`` True stands for those that come with the batches. Class weights multiply.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+
+    def weigh(y: Any, own: Any) -> Any:
+        weight = own if sample_weight is None or sample_weight is True else sample_weight
+        if weight is None and class_weight is None:
+            raise ArgumentError("sample_weight=True, but the data brings no weights", hint="each batch is (x, y, sample_weight)")
+        if class_weight is not None:
+            by_class = class_weights(class_weight, y)
+            if weight is None:
+                weight = by_class
+            elif np.shape(weight) != by_class.shape:
+                raise ShapeError(f"sample_weight has the shape {np.shape(weight)}, but there are {len(by_class)} samples")
+            else:
+                weight = by_class * np.asarray(weight, float)
+        first = next(v for v in y.values()) if isinstance(y, Mapping) else next(v for v in y if v is not None) if isinstance(y, tuple) else y
+        return model.objective.weights(weight, len(first))
+
+    return weigh
+
+
+@dataclass
+class Plan:
+    """The settings of :meth:`Model.fit`."""
+
+    batch_size: int
+    epochs: int
+    verbose: int | str
+    callbacks: Sequence[Callback]
+    validation_split: float
+    validation_data: Any
+    shuffle: bool
+    class_weight: Any
+    sample_weight: Any
+    initial_epoch: int
+    steps_per_epoch: int | None
+    validation_steps: int | None
+    validation_batch_size: int | None
+    validation_freq: int | Sequence[int]
+    fast_dev_run: bool | int
+    resume: Any
+
+    def check(self) -> None:
+        """Raises ArgumentError for settings that make no sense; a quick run shrinks the others."""
+        if (isinstance(self.verbose, str) and self.verbose != "auto") or self.verbose not in (0, 1, 2, "auto"):
+            raise ArgumentError(f"verbose = {self.verbose!r}", hint='0, 1, 2 or "auto"')
+        for name, least in (
+            ("batch_size", 1), ("epochs", 0), ("initial_epoch", 0), ("steps_per_epoch", 1), ("validation_steps", 1), ("validation_batch_size", 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is None and name in ("steps_per_epoch", "validation_steps", "validation_batch_size"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ArgumentError(f"{name} = {value!r}")
+        if isinstance(self.validation_freq, (int, np.integer)) and (isinstance(self.validation_freq, bool) or self.validation_freq < 1):
+            raise ArgumentError(f"validation_freq = {self.validation_freq!r}", hint="every so many epochs, or a list of epochs (from 1)")
+        if not isinstance(self.validation_split, (int, float)) or not 0 <= self.validation_split < 1:
+            raise ArgumentError(f"validation_split = {self.validation_split!r}", hint="a part of the samples, as 0.2")
+        if self.validation_data is not None and not gives_batches(self.validation_data):
+            if not isinstance(self.validation_data, (tuple, list)) or len(self.validation_data) not in (2, 3):
+                raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight), or give batches of them")
+        if self.validation_data is not None and self.validation_split:
+            raise ArgumentError("validation_split and validation_data exclude each other")
+        self.callbacks = [] if self.callbacks is None else [self.callbacks] if isinstance(self.callbacks, Callback) else list(self.callbacks)
+        if self.fast_dev_run:
+            quick = 1 if self.fast_dev_run is True else self.fast_dev_run
+            if not isinstance(quick, int) or quick < 1:
+                raise ArgumentError(f"fast_dev_run = {self.fast_dev_run!r}", hint="True, or a number of batches")
+            self.epochs, self.steps_per_epoch, self.validation_steps, self.validation_freq = self.initial_epoch + 1, quick, quick, 1
+            self.callbacks = [c for c in self.callbacks if not getattr(c, "writes_files", False)]
+
+    def validates(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, ends with a validation."""
+        if isinstance(self.validation_freq, (int, np.integer)):
+            return (epoch + 1) % self.validation_freq == 0
+        return epoch + 1 in self.validation_freq
+
+
+def fit_model(model: Model, x: Any, y: Any, plan: Plan) -> History:
     """See :meth:`Model.fit`."""
-    if verbose not in (0, 1, "auto", True, False):
-        raise ArgumentError(f"verbose = {verbose!r}", hint='0, 1 or "auto"')
-    for name, value in (("batch_size", batch_size), ("epochs", epochs)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < (name == "batch_size"):
-            raise ArgumentError(f"{name} = {value!r}")
+    plan.check()
 
     def order(step: int) -> Random:  # depends on the seed and the steps taken, so that a resumed training goes on alike
         seed = model.store.numpy("random.seed")
         return Random(int(seed[0]) | int(seed[1]) << 32, "fit.shuffle", step)
 
-    feed = open_feed(model, model._function("train_step").arguments, x, y, batch_size, order if shuffle else None)
+    weigh = weigher(model, plan.sample_weight, plan.class_weight)
+    arguments = model._function("train_step", weigh is not None).arguments
+    feed = open_feed(model, arguments, x, y, plan.batch_size, order if plan.shuffle else None, weigh)
     if feed.steps == 0:
         raise ShapeError("fit: no samples")
-    if validation_data is not None and not gives_batches(validation_data):
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise ArgumentError("validation_data must be (x, y), or give batches of them")
-    callbacks = sorted(callbacks, key=lambda c: c.turn)
-    for c in callbacks:
-        c.model = model
-    place = Place(callbacks, feed, first=model.steps)
-    model.stop_training = False
-    with closing(feed), _progress(verbose, feed.steps) as show:
-        _begin(model, place, resume)
-        model.place = place
+    with ExitStack() as after:
+        after.callback(feed.close)
+        feed, validation = _validation(model, feed, plan, weigh is not None)
+        if plan.steps_per_epoch is not None:
+            feed = CutFeed(feed, plan.steps_per_epoch)
+        callbacks = list(plan.callbacks)
+        bars = [c for c in callbacks if isinstance(c, ProgressBar)]
+        if not bars and (plan.verbose in (1, 2) or (plan.verbose == "auto" and ProgressBar.is_terminal())):
+            bars = [ProgressBar(bar=plan.verbose != 2)]
+            callbacks += bars
+        for bar in bars:
+            after.callback(bar.close)
+        params = {"epochs": plan.epochs, "steps": feed.steps, "verbose": plan.verbose, "do_validation": validation is not None}
+        hooks = CallbackList(callbacks, model, params)
+        after.callback(setattr, model, "gradient_norm", model.gradient_norm)
+        model.gradient_norm |= any(c.needs_gradient_norm for c in hooks.callbacks)
+        place = Place(hooks.callbacks, feed, History(), plan.initial_epoch, first=model.steps)
+        model.stop_training = False
+        logs: Logs = {}
+        _begin(model, place, hooks, plan.resume, weigh is not None)
+        model.place, model.history = place, place.history
         try:
-            while place.epoch < epochs and not model.stop_training:
-                epoch, started = place.epoch, time.perf_counter() - place.seconds
-                if not place.batch:
-                    for c in callbacks:
-                        c.on_epoch_begin(epoch)
-                logs = _epoch(model, feed, place, started, show, f"epoch {epoch + 1}/{epochs}")
-                if validation_data is not None:
-                    xv, yv = (validation_data, None) if gives_batches(validation_data) else validation_data
-                    measured = model.evaluate(xv, yv, batch_size=max(batch_size, 256) if feed.fixed is None else batch_size)
-                    logs |= {f"val_{k}": v for k, v in measured.items()}
-                seconds = time.perf_counter() - started
-                place.history.add(logs, seconds)
-                place.next_epoch(model.steps)
-                show.epoch(f"epoch {epoch + 1}/{epochs}  {seconds:6.2f} s  " + _words(logs))
-                for c in callbacks:
-                    c.on_epoch_end(epoch, dict(logs))
-            for c in callbacks:
-                c.on_train_end()
+            with _whole_steps() as whole:
+                while place.epoch < plan.epochs and not model.stop_training:
+                    epoch, started = place.epoch, time.perf_counter() - place.seconds
+                    if not place.batch:
+                        hooks("on_epoch_begin", epoch)
+                    logs = _epoch(model, feed, place, started, weigh is not None, hooks, f"epoch {epoch + 1}/{plan.epochs}", whole)
+                    if validation is not None and plan.validates(epoch):
+                        logs |= {f"val_{k}": v for k, v in validation(hooks).items()}
+                    place.history.add(epoch, logs, time.perf_counter() - started)
+                    place.next_epoch(model.steps)
+                    hooks("on_epoch_end", epoch, logs)
+            hooks("on_train_end", logs)
         finally:
             place.leave(model.steps)
     return place.history
 
 
-def _begin(model: Model, place: Place, resume: Any) -> None:
+def _validation(model: Model, feed: Feed, plan: Plan, weighted: bool) -> tuple[Feed, Callable[[CallbackList], Logs] | None]:
+    """The data to train on, and a function that measures the model on the rest."""
+    if plan.validation_split:
+        if not isinstance(feed, ArrayFeed):
+            raise ArgumentError("validation_split divides arrays", hint="validation_data=batches")
+        cut = feed.rows - int(feed.rows * plan.validation_split)
+        if cut in (0, feed.rows):
+            raise ArgumentError(f"validation_split = {plan.validation_split} of {feed.rows} samples leaves one part empty")
+        kept, held = feed.rows_from(cut, feed.rows), feed.rows_from(0, cut)
+        kept.shuffle = None
+        if feed.fixed is None:
+            kept.resize(plan.validation_batch_size or max(plan.batch_size, 256))
+        return held, lambda hooks: evaluate_feed(model, kept, weighted, plan.validation_steps, hooks)
+    if plan.validation_data is None:
+        return feed, None
+    given = plan.validation_data
+    xv, yv, *weight = (given, None) if gives_batches(given) else given
+    size = plan.validation_batch_size or (plan.batch_size if feed.fixed is not None else max(plan.batch_size, 256))
+
+    def measure(hooks: CallbackList) -> Logs:
+        return evaluate_model(model, xv, yv, size, weight[0] if weight else None, plan.validation_steps, hooks)
+
+    return feed, measure
+
+
+def _begin(model: Model, place: Place, hooks: CallbackList, resume: Any, weighted: bool) -> None:
     """Tells the callbacks that training begins, and goes to the place of ``resume`` (a path, a checkpoint, or what a callback has)."""
     if resume is None:
         resume = next((found for found in (c.resume_from() for c in place.callbacks) if found is not None), None)
     checkpoint = model.load_checkpoint(resume) if isinstance(resume, (str, os.PathLike)) else resume
     if checkpoint is None:
-        for c in place.callbacks:
-            c.on_train_begin()
+        hooks("on_train_begin")
         return
     if not isinstance(checkpoint, Checkpoint):
         raise ArgumentError(f"resume = {resume!r}", hint="the path of a checkpoint, or what load_checkpoint gave")
@@ -105,90 +209,112 @@ def _begin(model: Model, place: Place, resume: Any) -> None:
             f"{checkpoint.path} has no place in a training to go on from",
             hint="model.load_checkpoint(path), then fit without resume=: it begins with epoch 1",
         )
-    place.go_to(checkpoint.place, Tally(model.metrics, model._function("train_step").traced.output))
+    place.go_to(checkpoint.place, Tally(model.metrics, model._function("train_step", weighted).traced.output))
     model.place = place
-    for c in place.callbacks:
-        c.on_train_begin()
+    hooks("on_train_begin")
     if place.batch:  # callbacks may count on it; what they change is put back below
-        for c in place.callbacks:
-            c.on_epoch_begin(place.epoch)
+        hooks("on_epoch_begin", place.epoch)
     place.restore_callbacks(checkpoint.place)
     model.store.write(checkpoint.values)
     model.stop_training = checkpoint.place.get("stopped") is True
 
 
-def _epoch(model: Model, feed: Feed, place: Place, started: float, show: _Silent, title: str) -> Logs:
-    function = model._function("train_step")
+def _epoch(
+    model: Model, feed: Feed, place: Place, started: float, weighted: bool, hooks: CallbackList, title: str, whole: _Whole
+) -> Logs:
+    function = model._function("train_step", weighted)
+    function.executable  # noqa: B018 - compiled here, where Ctrl-C takes effect at once
     tally = place.tally = place.tally or Tally(model.metrics, function.traced.output)
+    begins, ends = hooks.has("on_train_batch_begin"), hooks.has("on_train_batch_end")
     for i, batch in enumerate(feed.epoch(), start=place.batch):
-        try:
-            tally.add(function.run(batch), feed.count(batch))
-        except NonFiniteError as e:
-            e.message = f"the loss is not finite at step {model.steps + 1} ({title}, batch {i + 1}); nothing of this step was written"
-            raise
-        place.batch = i + 1
-        show.step(title, tally)
-        if place.callbacks:
+        if begins:
+            hooks("on_train_batch_begin", i)
+        failed = None
+        with whole:
+            try:
+                tally.add(function.run(batch), feed.count(batch))
+            except NonFiniteError as e:
+                failed = e
+            else:
+                place.batch = i + 1
+        if failed is not None:
+            failed.message = f"the loss is not finite at step {model.steps + 1} ({title}, batch {i + 1}); nothing of this step was written"
+            if not hooks("on_nonfinite", i, failed):
+                raise failed
+            place.batch = i + 1
+        elif ends:
             place.seconds = time.perf_counter() - started
-            logs = tally.batch()
-            for c in place.callbacks:
-                c.on_batch_end(i, logs)
-            function = model._function("train_step")  # a callback may have frozen something
+            hooks("on_train_batch_end", i, BatchLogs(tally.last()))
+        if model.stop_training:
+            break
+        if begins or ends:
+            function = model._function("train_step", weighted)  # a callback may have frozen something
     if not place.batch:
         raise ShapeError(f"{title}: no batches are left", hint="a generator gives its batches once: a DataLoader, or an object whose __iter__ starts anew")
-    return tally.result()
+    return tally.result() if tally.rows else dict.fromkeys(function.traced.output, float("nan"))
 
 
-def _words(logs: Logs) -> str:
-    return "  ".join(f"{k} {v:.4f}" for k, v in logs.items())
+def evaluate_model(
+    model: Model, x: Any, y: Any, batch_size: int, sample_weight: Any = None, steps: int | None = None, hooks: CallbackList | None = None
+) -> Logs:
+    """See :meth:`Model.evaluate`."""
+    weigh = weigher(model, sample_weight, None)
+    with closing(open_feed(model, model._function("evaluate", weigh is not None).arguments, x, y, batch_size, weigh=weigh)) as feed:
+        return evaluate_feed(model, feed, weigh is not None, steps, hooks)
 
 
-class _Silent:
-    """No output."""
+def evaluate_feed(model: Model, feed: Feed, weighted: bool, steps: int | None, hooks: CallbackList | None) -> Logs:
+    """Loss and metrics over all batches, or the first ``steps`` of them."""
+    f = model._function("evaluate", weighted)
+    tally = Tally(model.metrics, f.traced.output)
+    hooks = hooks or CallbackList((), model, {})
+    begins, ends = hooks.has("on_test_batch_begin"), hooks.has("on_test_batch_end")
+    hooks("on_test_begin")
+    for i, batch in enumerate(islice(feed.epoch(), steps)):
+        if begins:
+            hooks("on_test_batch_begin", i)
+        tally.add(f.run(batch), feed.count(batch))
+        if ends:
+            hooks("on_test_batch_end", i, BatchLogs(tally.last()))
+    if not tally.rows:
+        raise ShapeError("evaluate: no samples")
+    logs = tally.result()
+    hooks("on_test_end", logs)
+    return logs
 
-    def step(self, title: str, tally: Tally) -> None:
-        return None
 
-    def epoch(self, line: str) -> None:
-        return None
+class _Whole:
+    """While its body runs, Ctrl-C waits for the end of the body; a second one does not wait."""
 
+    def __init__(self) -> None:
+        self.busy = self.pending = False
 
-class _Lines(_Silent):
-    """A line an epoch."""
+    def __enter__(self) -> None:
+        self.busy = True
 
-    def epoch(self, line: str) -> None:
-        print(line, flush=True)
+    def __exit__(self, *error: Any) -> None:
+        self.busy = False
+        if self.pending:
+            self.pending = False
+            raise KeyboardInterrupt
 
-
-class _Bar(_Silent):
-    """A progress bar, redrawn a few times a second, and a line an epoch above it."""
-
-    def __init__(self, progress: Any, total: int | None):
-        self.progress = progress
-        self.task = progress.add_task("", total=total)
-        self.next = 0.0
-        self.done = 0
-
-    def step(self, title: str, tally: Tally) -> None:
-        self.done += 1
-        now = time.perf_counter()
-        if now >= self.next:  # drawing must not slow training down
-            self.next = now + 0.1
-            self.progress.update(self.task, completed=self.done, description=f"{title}  {_words(tally.batch())}")
-
-    def epoch(self, line: str) -> None:
-        self.progress.console.print(line, highlight=False)
-        self.done = 0
-        self.progress.update(self.task, completed=0, description="")
+    def interrupt(self, number: int, frame: Any) -> None:
+        """The signal handler."""
+        if self.busy and not self.pending:
+            self.pending = True
+        else:
+            raise KeyboardInterrupt
 
 
 @contextmanager
-def _progress(verbose: int | str, total: int | None) -> Iterator[_Silent]:
-    if verbose in ("auto", 1) and sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, transient=True, refresh_per_second=8) as progress:
-            yield _Bar(progress, total)
-    else:
-        yield _Lines() if verbose != "auto" and verbose else _Silent()
+def _whole_steps() -> Iterator[_Whole]:
+    """Makes Ctrl-C fall between training steps, where the model is whole. Leaves handlers alone that are not Python's own."""
+    whole = _Whole()
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if mine:
+        signal.signal(signal.SIGINT, whole.interrupt)
+    try:
+        yield whole
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

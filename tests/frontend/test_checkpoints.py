@@ -101,14 +101,14 @@ LARGEST = gc.metrics.Metric("largest", lambda p, y: p.max().reshape(1), lambda v
 def whole(target):
     """A training that nothing interrupts: (model, history, its callback with state)."""
     model, sums = small(target), Sums()
-    history = train(model, [sums, EarlyStopping(patience=5, restore_best=True)])
+    history = train(model, [sums, EarlyStopping(patience=5, restore_best_weights=True)])
     return model, history, sums
 
 
 @pytest.mark.parametrize("at", range(1, 9))
 def test_resuming_after_any_batch_gives_the_same_bits(target, whole, tmp_path, at):
     def callbacks(*more):
-        return [BackupAndRestore(tmp_path, save_freq=1), Sums(), EarlyStopping(patience=5, restore_best=True), *more]
+        return [BackupAndRestore(tmp_path, save_freq=1), Sums(), EarlyStopping(patience=5, restore_best_weights=True), *more]
 
     with pytest.raises(Killed):
         train(small(target), callbacks(Kill(at)))
@@ -124,7 +124,7 @@ def test_resuming_after_any_batch_gives_the_same_bits(target, whole, tmp_path, a
 
 def test_resume_from_a_path_and_from_what_was_loaded(target, whole, tmp_path):
     path = tmp_path / "{epoch}-{batch}.graphc"
-    train(small(target), [Sums(), EarlyStopping(patience=5, restore_best=True), ModelCheckpoint(path, save_freq=3)])
+    train(small(target), [Sums(), EarlyStopping(patience=5, restore_best_weights=True), ModelCheckpoint(path, save_freq=3)])
     assert sorted(os.listdir(tmp_path)) == ["1-3.graphc", "2-2.graphc"]
     for given in (str, Path, None):
         again = small(target, seed=1)
@@ -134,7 +134,7 @@ def test_resume_from_a_path_and_from_what_was_loaded(target, whole, tmp_path):
         assert found.written_by["graphc"] == gc.__version__ and found.written_by["numpy"] == np.__version__
         again.fit(*rows(), epochs=1)  # what is done in between does not count
         history = train(
-            again, [Sums(), EarlyStopping(patience=5, restore_best=True)], resume=given(file) if given else found
+            again, [Sums(), EarlyStopping(patience=5, restore_best_weights=True)], resume=given(file) if given else found
         )
         assert_same(everything(again), everything(whole[0]))
         assert history.history == whole[1].history
@@ -207,10 +207,10 @@ def test_layers_frozen_on_the_way_stay_frozen(target, tmp_path):
 def test_an_interrupted_fit_can_be_saved_afterwards(whole, target, tmp_path):
     model = small(target)
     with pytest.raises(Killed):
-        train(model, [Sums(), EarlyStopping(patience=5, restore_best=True), Kill(5)])
+        train(model, [Sums(), EarlyStopping(patience=5, restore_best_weights=True), Kill(5)])
     model.save_checkpoint(tmp_path / "c")
     again = small(target, seed=1)
-    train(again, [Sums(), EarlyStopping(patience=5, restore_best=True)], resume=tmp_path / "c")
+    train(again, [Sums(), EarlyStopping(patience=5, restore_best_weights=True)], resume=tmp_path / "c")
     assert_same(everything(again), everything(whole[0]))
 
 
@@ -438,14 +438,14 @@ def test_files_of_version_2_load_for_ever(target):
     found = model.load_checkpoint(FIXTURES / "checkpoint_v2.graphc")
     assert (found.epoch, found.batch, found.step, found.seed) == (1, 1, 4, 7)
     x = np.linspace(-1, 1, 48, dtype=np.float32).reshape(12, 4)
-    early = EarlyStopping("loss", patience=9, restore_best=True, mode="max")
+    early = EarlyStopping("loss", patience=9, restore_best_weights=True, mode="max")
     history = model.fit(x, np.arange(12) % 3, batch_size=5, epochs=2, callbacks=[early], resume=found)
     other = small(target, optimizer=optim.Adam(1e-2))
     other.load(FIXTURES / "checkpoint_v1.graphc")  # the end of the same training
     if target == "reference":  # Adam makes large steps of the rounding error in the gradient of body.0.bias, which is 0
         for k, v in other.state_dict().items():
             np.testing.assert_allclose(model.state_dict()[k], v, atol=1e-6)
-    assert history.epochs == 2 and early.weights is not None
+    assert history.epochs == 2 and early.best_weights is not None
 
 
 def test_a_newer_file_says_who_wrote_it(tmp_path):

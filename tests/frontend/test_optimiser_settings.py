@@ -324,7 +324,7 @@ class Rates:
 def test_plateaus_against_torch(patience, cooldown, min_lr, delta, mode):
     """Keras counts an epoch less than torch: its patience of n is torch's of n - 1, and so is its cooldown."""
     torch = pytest.importorskip("torch")
-    callback = callbacks.ReduceLROnPlateau("loss", 0.5, patience, mode, delta, cooldown, min_lr)
+    callback = callbacks.ReduceLROnPlateau("loss", 0.5, patience, 0, mode, delta, cooldown, min_lr)
     callback.model = Rates()
     callback.on_train_begin()
     a, b = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)

@@ -384,7 +384,7 @@ def test_early_stopping_restores_the_best(classifier, data):
 
     watch = [
         callbacks.LambdaCallback(on_epoch_end=spoil),
-        callbacks.EarlyStopping("loss", patience=1, restore_best=True),
+        callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True),
     ]
     history = model.fit(*data(), epochs=20, callbacks=watch)
     best = int(np.argmin(history["loss"]))
