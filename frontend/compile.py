@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import ArgumentError
@@ -30,6 +31,7 @@ def compile(
     loss_weights: Any = None,
     target: str = "cpu",
     target_spec: Any = None,
+    outputs: str | Sequence[str] | None = None,
     eager: bool = False,
     **options: Any,
 ) -> Any:
@@ -38,7 +40,8 @@ def compile(
     A module gives a :class:`~graphc.frontend.model.Model`; with ``loss`` and ``optimizer`` it can be trained. ``target_spec``
     is the spec of the labels, where the loss does not tell; with ``eager`` everything is compiled now and not at first use.
     Several outputs take a dict or list of losses, with ``loss_weights`` and metrics in the same structure; the logs then have
-    ``<output>_loss`` and ``<output>_<metric>``. Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
+    ``<output>_loss`` and ``<output>_<metric>``. ``outputs`` makes ``predict`` give what the named modules inside give (``["conv1"]``: a
+    dict; see :meth:`Model.tap`). Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
     arrays.
 
     Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
@@ -60,14 +63,15 @@ def compile(
             loss_weights=loss_weights,
             target=target,
             target_spec=target_spec,
+            outputs=outputs,
             options=options,
         )
         if eager:
             model.compile_all()
         return model
-    if loss is not None or optimizer is not None or metrics or loss_weights is not None or target_spec is not None:
+    if loss is not None or optimizer is not None or metrics or loss_weights is not None or target_spec is not None or outputs is not None:
         raise ArgumentError(
-            "loss, optimizer, metrics and target_spec go with a module",
+            "loss, optimizer, metrics, target_spec and outputs go with a module",
             hint="gc.step(fn, *specs) trains with any function",
         )
     if not callable(fn):

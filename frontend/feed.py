@@ -281,10 +281,10 @@ def open_feed(
 def _pairs(model: Model, weigh: Callable[[Any, Any], Any] | None) -> Callable[[Any], Sequence[Any]]:
     def unpack(batch: Any) -> Sequence[Any]:
         count = len(batch) if isinstance(batch, (tuple, list)) else 0
-        if count == 3 and weigh is None:
-            raise ArgumentError("a batch of three: (x, y, sample_weight)?", hint="fit(batches, sample_weight=True) uses such weights")
         if count != 2 and (count != 3 or weigh is None):
-            raise ArgumentError(f"expected (x, y), got {_said(batch)}", hint="a tuple of inputs and targets, a value for each sample")
+            three = "fit(batches, sample_weight=True) takes (x, y, sample_weight)"
+            hint = three if count == 3 else "a tuple of inputs and targets, a value for each sample"
+            raise ArgumentError(f"expected (x, y), got {_said(batch)}", hint=hint)
         x, y, *weight = batch
         return (*model._args(x), y, *(() if weigh is None else (weigh(y, weight[0] if weight else None),)))
 

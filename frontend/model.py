@@ -30,6 +30,7 @@ from .optim.gradients import penalised
 from .place import Place
 from .random import get_seed
 from .saving import Checkpoint, Loaded, load_checkpoint, load_model, save_model
+from .taps import as_names, tapped
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
 from .training import Plan, evaluate_model, fit_model, weigher
 
@@ -59,6 +60,7 @@ class Model:
         loss_weights: Any,
         target: str,
         target_spec: Any,
+        outputs: str | Sequence[str] | None,
         options: Mapping[str, Any],
     ):
         self.module, self.specs, self.target, self.options = module, tuple(specs), target, dict(options)
@@ -67,6 +69,7 @@ class Model:
         self._objective: Objective | None = None if loss is None else Objective(loss, metrics, loss_weights)
         self.optimizer: Optimizer | None = None if optimizer is None else as_optimizer(optimizer)
         self.metrics = self._objective.metrics if self._objective is not None else []
+        self.outputs = outputs
         self.stop_training = False
         self.place: Place | None = None
         """Where the present ``fit`` is, or the last one left off."""
@@ -85,6 +88,8 @@ class Model:
         self.calls = traced.trace.calls
         if "random.seed" not in self.store:
             self.store.add("random.seed", seed_words(get_seed()), role="state")
+        if outputs is not None:
+            self.tap(outputs)
         self.prefix = "optimizer"
         n = 0
         while f"{self.prefix}.step" in self.store:
@@ -297,12 +302,19 @@ class Model:
         return evaluate_model(self, x, y, batch_size, sample_weight, steps, hooks)
 
     @boundary
-    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+    def predict(self, x: Any, batch_size: int | None = None, outputs: str | Sequence[str] | None = None) -> Any:
         """The module's output for ``x``, in pieces of ``batch_size`` rows where it is given.
 
         ``x`` may give batches, of inputs or of ``(x, y)``, as in :meth:`fit`: then the output has the rows of all of them.
+        ``outputs`` asks for what modules inside gave instead: one name gives its output, a list of names a dict (see :meth:`tap`).
         """
-        f = self._function("predict")
+        asked = self.outputs if outputs is None else outputs
+        if asked is None:
+            return self._predict_with(self._function("predict"), x, batch_size)
+        found = self._predict_with(self.tap(asked), x, batch_size)
+        return found[asked] if isinstance(asked, str) else found
+
+    def _predict_with(self, f: Function, x: Any, batch_size: int | None) -> Any:
         if batch_size is None and not gives_batches(x):
             return f.restore(f.run(f.arguments.bind(self._args(x))))
         with closing(open_feed(self, f.arguments, x, None, batch_size or 256)) as feed:
@@ -312,6 +324,26 @@ class Model:
                 raise ShapeError("predict: no batches")
             return f.restore(f.run(f.arguments.bind(self._args(x))))
         return f.restore({k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
+
+    @boundary
+    def tap(self, *outputs: str | Sequence[str]) -> Function:
+        """What modules inside give in a prediction, by their names in ``named_modules``: a function of the inputs that gives a dict.
+
+        A module that is called several times gives a list. Only what is needed is computed, over the model's own parameters;
+        "output" is the whole model's. Raises ArgumentError with the names there are.
+
+        >>> import graphc as gc
+        >>> from graphc import nn
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> model = gc.compile(net, gc.spec("N", 2), target="reference")
+        >>> {name: value.shape for name, value in model.tap("1", "output")([[1.0, 2.0]]).items()}
+        {'1': (1, 3), 'output': (1, 1)}
+        """
+        names = as_names(outputs[0] if len(outputs) == 1 else [n for o in outputs for n in as_names(o)])
+        key = ("tap", *names)
+        if key not in self._functions:
+            self._functions[key] = tapped(self, names)
+        return self._functions[key]
 
     __call__ = predict
 

@@ -76,6 +76,7 @@ class Trace:
     versions: dict[str, list[Node]] = field(default_factory=dict)  # of each param and state, in trace order
     roles: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
+    taps: dict[int, list[Any]] = field(default_factory=dict)  # id of module -> outputs of its calls, of those asked for
     finite: list[Node] = field(default_factory=list)  # losses that must be finite
     step: Callable[[], Node] | None = None  # the counter of random numbers
     optimizers: dict[int, str] = field(default_factory=dict)  # id -> prefix of its state, for those used here
@@ -151,6 +152,8 @@ class Trace:
             self._scope.pop()
 
     def record_call(self, path: str, module: Module, output: Any) -> None:
+        if id(module) in self.taps:
+            self.taps[id(module)].append(output)
         self.calls.append(
             Call(path, module, tree_map(lambda n: n.type if isinstance(n, Node) else None, output), len(self._scope))
         )

@@ -28,6 +28,7 @@ _NAMES = {
     "grad": ".frontend.differentiate:grad",
     "init": ".frontend.init",
     "inspect": ".inspect",
+    "lr_finder": ".frontend.rate_finder:lr_finder",
     "losses": ".frontend.losses",
     "metrics": ".frontend.metrics",
     "nn": ".frontend.nn",
