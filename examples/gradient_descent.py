@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             middle.semilogy(np.linalg.norm(path, axis=1), line, ms=3.5, lw=1.2, color=colour, label=f"{rate}")
         left.set(title="Paths on (x² + y²) / 2", xlabel="x", ylabel="y", xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
         middle.set(title="Each step multiplies by 1 - η", xlabel="step", ylabel="distance from the minimum", ylim=(3e-4, 20))
-        middle.annotate("0.1 and 1.9", (20, np.linalg.norm(paths[0.1], axis=1)[20]), xytext=(-52, -16), textcoords="offset points")
+        middle.annotate("0.1 and 1.9", (20, np.linalg.norm(paths[0.1], axis=1)[20]), xytext=(7, 3), textcoords="offset points")
         middle.legend(title="learning rate η", loc="upper right", bbox_to_anchor=(1.0, 0.97))
         contours(right, valley, (2.1, 1.6))
         for name in ("plain", "momentum 0.7"):

@@ -62,7 +62,7 @@ def train(task: Task, epochs: int, target: str, dropout: float = 0.0, patience: 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "regularisation", argv)
-    seeds, epochs, count = (1, 30, 300) if args.quick else (3, 100, 300)
+    seeds, epochs, count = (1, 20, 300) if args.quick else (3, 100, 300)
     ways = {
         "none": [{}],
         "L2 penalty": [{"l2": s} for s in (3e-3, 1e-2, 3e-2)],
