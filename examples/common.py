@@ -84,7 +84,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 @contextmanager
-def figure(args: argparse.Namespace, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9.0, 3.6), **grid: Any) -> Iterator[tuple[Any, Any]]:
+def figure(
+    args: argparse.Namespace, rows: int = 1, columns: int = 1, size: tuple[float, float] = (9.0, 3.6), **grid: Any
+) -> Iterator[tuple[Any, Any]]:
     """Gives (figure, axes) to draw on, then writes ``<out>/<name>.png``. Figures of their own need no display and no pyplot."""
     need("matplotlib")
     from matplotlib import rc_context

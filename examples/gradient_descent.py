@@ -71,7 +71,11 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     print(f"largest difference from start * (1 - eta)^k: {error:.1e}\n")
 
     valley, start = (1.0, 20.0), (1.8, 1.2)
-    ways = {"plain": (optim.SGD(0.09), BLUE), "momentum 0.7": (optim.SGD(0.09, momentum=0.7), ORANGE), "plain, 0.101": (optim.SGD(0.101), RED)}
+    ways = {
+        "plain": (optim.SGD(0.09), BLUE),
+        "momentum 0.7": (optim.SGD(0.09, momentum=0.7), ORANGE),
+        "plain, 0.101": (optim.SGD(0.101), RED),
+    }
     walks = {name: descend(valley, start, optimizer, steps, args.target) for name, (optimizer, _) in ways.items()}
     table(
         ("valley, learning rate 0.09", "steps to 0.05", "last distance"),

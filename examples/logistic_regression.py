@@ -53,7 +53,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
             ("always the larger class", majority, "-", "-"),
         ],
     )
-    print(f"area under the ROC curve {result['auc']:.4f}; largest difference of a weight from scikit-learn's {result['weight difference']:.1e}")
+    print(
+        f"area under the ROC curve {result['auc']:.4f}; largest difference of a weight from scikit-learn's {result['weight difference']:.1e}"
+    )
 
     with figure(args, 1, 3, size=(10.5, 3.6)) as (_, (left, middle, right)):
         left.plot(range(1, epochs + 1), history["loss"], color=BLUE, label="training")

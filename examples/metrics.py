@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         others = [theirs[name](y_test, found, average=a) for a in ("macro", "micro", "weighted")]
         difference = max(difference, np.abs(np.subtract(values, others)).max())
         rows.append((name, *values))
-    print(f"ten digits: accuracy {inside['accuracy']:.4f} (the micro average of each of these), F1 {inside['f1']:.4f} inside the evaluation")
+    print(
+        f"ten digits: accuracy {inside['accuracy']:.4f} (the micro average of each of these), F1 {inside['f1']:.4f} inside the evaluation"
+    )
     table(("ten digits", "macro", "micro", "weighted"), rows)
 
     # one question: the probability of an 8

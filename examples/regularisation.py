@@ -100,7 +100,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     sizes = (100, 300) if args.quick else (100, 200, 400, 1000)
     gc.set_seed(args.seed)
     growth = {
-        name: [train(Task(args.seed, n), epochs, args.target, **runs[name][0]["chosen"])["accuracy"] for n in sizes] for name in ("none", "dropout")
+        name: [train(Task(args.seed, n), epochs, args.target, **runs[name][0]["chosen"])["accuracy"] for n in sizes]
+        for name in ("none", "dropout")
     }
     print()
     table(("test accuracy by training images", *map(str, sizes)), [(name, *a) for name, a in growth.items()])

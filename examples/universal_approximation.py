@@ -27,9 +27,7 @@ def fit(x: np.ndarray, y: np.ndarray, hidden: int, steps: int, target: str) -> n
     first = nn.Linear(1, hidden, init=gc.init.normal(std=6.0))
     first.bias = nn.Parameter((hidden,), init=gc.init.uniform(-8.0, 8.0))
     net = nn.Sequential(first, nn.Sigmoid(), nn.Linear(hidden, 1))
-    model = gc.compile(
-        net, gc.spec("N", 1), loss="mse", optimizer=optim.Adam(0.03, schedule=optim.schedules.Cosine(steps)), target=target
-    )
+    model = gc.compile(net, gc.spec("N", 1), loss="mse", optimizer=optim.Adam(0.03, schedule=optim.schedules.Cosine(steps)), target=target)
     model.fit(x, y, batch_size=len(x), epochs=steps)
     return model.predict(x)
 

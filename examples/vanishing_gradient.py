@@ -4,9 +4,9 @@
 
 Backpropagation multiplies by W and by g'(a) once a layer. For the sigmoid g' is at most 1/4, and nearly 0 where a unit is
 saturated, so after a few layers nothing is left; tanh does better (g' = 1 at 0) if its weights are neither too small nor so
-large that it saturates, ReLU better still (g' = 1 wherever a unit is on; a
-unit that is never on is dead). Batch normalisation puts the sums back where g' is large, and a skip connection h + g(Wh) gives the
-gradient a path that is not multiplied at all. The right picture shows what that means for training.
+large that it saturates, ReLU better still (g' = 1 wherever a unit is on; a unit that is never on is dead). Batch normalisation
+puts the sums back where g' is large, and a skip connection h + g(Wh) gives the gradient a path that is not multiplied at all. The
+right picture shows what that means for training.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def draw(ax, model: gc.Model, x: np.ndarray, y: np.ndarray, title: str):
     ax.contour(axis, axis, probability, levels=[0.5], colors=BLACK)
     for label, marker, colour in ((0, "o", BLUE), (1, "s", ORANGE)):
         points = x[y[:, 0] == label].T
-        ax.scatter(*points, s=max(22, 320 / len(x)), marker=marker, color=colour, edgecolor=BLACK, linewidth=0.6, label=f"class {label}", zorder=3)
+        ax.scatter(
+            *points, s=max(22, 320 / len(x)), marker=marker, color=colour, edgecolor=BLACK, linewidth=0.6, label=f"class {label}", zorder=3
+        )
     ax.set(title=title, xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     ax.grid(False)
     return shades
