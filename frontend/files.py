@@ -29,7 +29,7 @@ try:
 except ImportError:  # pragma: no cover - not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["File", "pack", "read_file", "remove_stale", "unpack", "write_atomic", "write_file"]
+__all__ = ["File", "pack", "printable", "read_file", "remove_stale", "unpack", "write_atomic", "write_file"]
 
 FORMAT, VERSION = "graphc", 2
 MAX_HEADER = 64 << 20
@@ -235,7 +235,7 @@ class File:
             e.message = f"{self.path}: {e.message}"
             raise
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError) as e:
-            raise FileFormatError(f"{self.path}: damaged header: {e}", hint="the file is incomplete or was changed") from None
+            raise FileFormatError(f"{self.path}: damaged header: {printable(e)}", hint="the file is incomplete or was changed") from None
 
     def _read_header(self, f: Any) -> None:
         size = os.fstat(f.fileno()).st_size
@@ -271,7 +271,7 @@ class File:
                     raise FileFormatError("the file became shorter while it was read")
                 h.update(view)
                 if array.dtype == bool and array.size and view.tobytes().strip(b"\0\1"):
-                    raise FileFormatError(f"{name!r}: a truth value that is neither 0 nor 1")
+                    raise FileFormatError(f"{name[:200]!r}: a truth value that is neither 0 nor 1")
             if self.meta.get("data" if self.version > 1 else "digest") != h.hexdigest():
                 raise FileFormatError("the contents do not match their digest", hint="the file is incomplete or was changed")
             return {k: found[k].astype(e.dtype, copy=False) for k, e in self.entries.items()}
@@ -306,7 +306,7 @@ def _entries(items: Mapping[str, Any], size: int) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for name, item in items.items():
         if not isinstance(item, dict) or set(item) != {"dtype", "shape", "data_offsets"}:
-            raise FileFormatError(f"damaged entry of {name!r}")
+            raise FileFormatError(f"damaged entry of {name[:200]!r}")
         shape, offsets = item["shape"], item["data_offsets"]
         numbers = [*shape, *offsets] if isinstance(shape, list) and isinstance(offsets, list) else [None]
         if (
@@ -315,14 +315,14 @@ def _entries(items: Mapping[str, Any], size: int) -> dict[str, Entry]:
             or not all(type(n) is int and n >= 0 for n in numbers)
             or item["dtype"] not in _DTYPES
         ):
-            raise FileFormatError(f"damaged entry of {name!r}")
+            raise FileFormatError(f"damaged entry of {name[:200]!r}")
         dtype = np.dtype(_DTYPES[item["dtype"]])
         count = 1
         for n in shape:
             count *= n  # exact: Python integers do not overflow
         start, end = offsets
         if end - start != count * dtype.itemsize or end > size:
-            raise FileFormatError(f"{name!r}: {item['dtype']}{shape} does not fill bytes {start} to {end} of {size}")
+            raise FileFormatError(f"{name[:200]!r}: {item['dtype']}{shape} does not fill bytes {start} to {end} of {size}")
         entries[name] = Entry(dtype, tuple(shape), start, end)
     at = 0
     for start, end in sorted((e.start, e.end) for e in entries.values()):
@@ -332,6 +332,12 @@ def _entries(items: Mapping[str, Any], size: int) -> dict[str, Entry]:
     if at != size:
         raise FileFormatError(f"{size - at} bytes after the last tensor")
     return entries
+
+
+def printable(told: object) -> str:
+    """A text from a file, or an error about one, as it may stand in a message: on a line of its own, and not too long."""
+    text = str(told)
+    return (text if text.isascii() and text.replace("\n", " ").isprintable() else ascii(text))[:300]
 
 
 # -- trees of values -----------------------------------------------------------------------------------------------------

@@ -178,8 +178,18 @@ class Tally:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from another tally's :meth:`state_dict`."""
         if set(state["sums"]) != set(self.names):
-            raise ValueError(f"measured were {', '.join(state['sums'])}; now {', '.join(self.names)}")
-        self.rows, self._sums = int(state["rows"]), dict(state["sums"])
+            names = ", ".join(map(str, state["sums"]))
+            raise ValueError(f"measured were {names}; now {', '.join(self.names)}")
+        self.rows = int(state["rows"])
+        for k, v in state["sums"].items():
+            m = self.metrics.get(k)
+            if m is None or m.finish is None:
+                self._sums[k] = float(v)
+            elif m.gather:
+                self._sums[k] = [[np.asarray(p) for p in parts] for parts in v]
+            else:
+                self._sums[k] = [np.asarray(p, float) for p in v]
+        self.result()  # raises for what is nothing of these metrics
 
     def _finish(self, name: str, value: Any) -> float:
         m = self.metrics.get(name)

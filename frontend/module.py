@@ -144,6 +144,20 @@ class Module:
 
         Raises :class:`ParameterError` listing every missing, unexpected and mismatched name.
         """
+        own, ready = self._fitting(values)
+        stores = {id(p.store): p.store for p in own.values() if p.store is not None}
+        for store in stores.values():
+            store.write({p.name: ready[n] for n, p in own.items() if p.store is store})
+        for n, p in own.items():
+            if p.store is None:
+                p.assign(ready[n])
+
+    def check_state_dict(self, values: Mapping[str, Any]) -> None:
+        """Raises what :meth:`load_state_dict` would raise, and writes nothing."""
+        self._fitting(values)
+
+    def _fitting(self, values: Mapping[str, Any]) -> tuple[dict[str, Parameter], dict[str, np.ndarray]]:
+        """(own parameters and buffers, arrays for them)."""
         own = {path: v for path, v in self.walk() if isinstance(v, Parameter)}
         problems = [f"missing: {n}" for n in own if n not in values]
         problems += [f"unexpected: {n}" for n in values if n not in own]
@@ -159,12 +173,7 @@ class Module:
                     ready[n] = array
         if problems:
             raise ParameterError(f"values do not fit {type(self).__name__}", notes=tuple(problems))
-        stores = {id(p.store): p.store for p in own.values() if p.store is not None}
-        for store in stores.values():
-            store.write({p.name: ready[n] for n, p in own.items() if p.store is store})
-        for n, p in own.items():
-            if p.store is None:
-                p.assign(ready[n])
+        return own, ready
 
     def __repr__(self) -> str:
         own = ", ".join(f"{k}={v!r}" for k, v in self.describe().items())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import CheckpointError
 
+from .files import printable
 from .history import History
 
 if TYPE_CHECKING:
@@ -80,10 +81,8 @@ class Place:
                 if state["tally"] is not None:
                     tally.load_state_dict(state["tally"])
                 self.tally = tally
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as e:
-            if isinstance(e, CheckpointError):
-                raise
-            raise CheckpointError(f"the place in the training does not fit this fit: {e}") from None
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError) as e:
+            raise CheckpointError(f"the place in the training does not fit this fit: {printable(e)}") from None
 
     def restore_callbacks(self, state: Mapping[str, Any]) -> None:
         """Gives each callback the state of the one of its class, in order; warns about state that nobody takes."""
@@ -95,7 +94,8 @@ class Place:
                 if left.get(type(c).__name__):
                     c.load_state_dict(left[type(c).__name__].pop(0))
         except (KeyError, TypeError, ValueError, AttributeError) as e:
-            raise CheckpointError(f"a callback's state cannot be restored: {e!r:.200}") from None
+            raise CheckpointError(f"a callback's state cannot be restored: {printable(e)}") from None
         lost = [name for name, states in left.items() if any(states)]
         if lost:
-            warnings.warn(f"the checkpoint has state of callbacks that this fit does not have: {', '.join(lost)}", stacklevel=2)
+            names = printable(", ".join(map(str, lost)))
+            warnings.warn(f"the checkpoint has state of callbacks that this fit does not have: {names}", stacklevel=2)

@@ -16,7 +16,7 @@ import numpy as np
 
 from graphc.errors import CheckpointError, CheckpointMismatchError
 
-from .files import File, pack, unpack, write_file
+from .files import File, pack, printable, unpack, write_file
 
 if TYPE_CHECKING:
     from .model import Model
@@ -129,8 +129,8 @@ def load_model(model: Model, path: str | os.PathLike[str], optimizer: bool = Tru
     return report
 
 
-def load_checkpoint(model: Model, path: str | os.PathLike[str]) -> Checkpoint:
-    """See :meth:`Model.load_checkpoint`."""
+def load_checkpoint(model: Model, path: str | os.PathLike[str], write: bool = True) -> Checkpoint:
+    """See :meth:`Model.load_checkpoint`; without ``write`` the values stay as they are."""
     file = File(path)
     extra, place, frozen = file.json("extra"), file.json("training"), file.json("frozen", [])
     if not isinstance(frozen, list):
@@ -151,7 +151,8 @@ def load_checkpoint(model: Model, path: str | os.PathLike[str]) -> Checkpoint:
             place=_checked(file, _unpacked(file, place, tensors)),
             values={wanted[k]: tensors[k] for k in report.loaded},
         )
-        model.store.write(found.values)
+        if write:
+            model.store.write(found.values)
     except BaseException:
         _freeze(model, before)
         raise
@@ -186,11 +187,6 @@ def _freeze(model: Model, trainable: dict[str, bool]) -> None:
     model.unfreeze(*(k for k, v in changed.items() if v)) if any(changed.values()) else None
 
 
-def _shown(name: str) -> str:
-    """A name from a file as it may stand in a message."""
-    return name if name.isascii() and name.isprintable() and len(name) <= 200 else ascii(name)[:200]
-
-
 def _compare(model: Model, file: File, optimizer: bool, strict: bool) -> tuple[dict[str, str], Loaded]:
     """(names in the file -> names in the store, what fits). Raises CheckpointMismatchError where ``strict`` and anything does not."""
     values, state = _names(model)
@@ -213,7 +209,7 @@ def _compare(model: Model, file: File, optimizer: bool, strict: bool) -> tuple[d
     report = Loaded(
         loaded=tuple(k for k in wanted if k in inside and k not in mismatched),
         missing=tuple(k for k in wanted if k not in inside),
-        unexpected=tuple(_shown(k) for k in inside if k not in wanted and not k.startswith(beside)),
+        unexpected=tuple(printable(k) for k in inside if k not in wanted and not k.startswith(beside)),
         mismatched=tuple(mismatched.values()),
     )
     if strict and not report.complete:

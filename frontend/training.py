@@ -24,7 +24,7 @@ from .metrics import Tally
 from .objective import class_weights
 from .place import Place
 from .random import Random
-from .saving import Checkpoint
+from .saving import Checkpoint, load_checkpoint
 
 if TYPE_CHECKING:
     from .model import Model
@@ -198,7 +198,7 @@ def _begin(model: Model, place: Place, hooks: CallbackList, resume: Any, weighte
     """Tells the callbacks that training begins, and goes to the place of ``resume`` (a path, a checkpoint, or what a callback has)."""
     if resume is None:
         resume = next((found for found in (c.resume_from() for c in place.callbacks) if found is not None), None)
-    checkpoint = model.load_checkpoint(resume) if isinstance(resume, (str, os.PathLike)) else resume
+    checkpoint = load_checkpoint(model, resume, write=False) if isinstance(resume, (str, os.PathLike)) else resume
     if checkpoint is None:
         hooks("on_train_begin")
         return
@@ -211,6 +211,7 @@ def _begin(model: Model, place: Place, hooks: CallbackList, resume: Any, weighte
         )
     place.go_to(checkpoint.place, Tally(model.metrics, model._function("train_step", weighted).traced.output))
     model.place = place
+    model.store.write(checkpoint.values)
     hooks("on_train_begin")
     if place.batch:  # callbacks may count on it; what they change is put back below
         hooks("on_epoch_begin", place.epoch)

@@ -46,6 +46,8 @@ class EarlyStopping(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.best, self.best_epoch, self.wait = float(state["best"]), int(state["best_epoch"]), int(state["wait"])
         self.best_weights = state["weights"]
+        if self.best_weights is not None:
+            self.model.module.check_state_dict(self.best_weights)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         value = watched(logs, self.monitor, self)

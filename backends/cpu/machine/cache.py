@@ -140,8 +140,12 @@ class KernelCache:
 def build_entry(key: str, text: str, path: Path) -> None:
     """Compiles a text and puts the object beside it."""
     code = compile_text(text, f"k_{key[:16]}", str(path))
-    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": hashlib.sha256(code.data).hexdigest()})
+    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": _checksum(key, code)})
     _write(path.with_suffix(".o"), head.encode() + b"\n" + code.data)
+
+
+def _checksum(key: str, code: ObjectCode) -> str:
+    return hashlib.sha256(f"{key}\n{code.symbol}\n".encode() + code.data).hexdigest()
 
 
 def read_entry(path: Path, key: str) -> ObjectCode | None:
@@ -150,13 +154,10 @@ def read_entry(path: Path, key: str) -> ObjectCode | None:
         raw = path.read_bytes()
         head, _, data = raw.partition(b"\n")
         info = json.loads(head)
-        if (
-            info["key"] == key
-            and info["sha256"] == hashlib.sha256(data).hexdigest()
-            and isinstance(info["symbol"], str)
-        ):
-            return ObjectCode(data, info["symbol"])
-    except (OSError, ValueError, KeyError, TypeError):
+        code = ObjectCode(data, info["symbol"])
+        if info["key"] == key and info["sha256"] == _checksum(key, code) and f"k_{key[:16]}" in code.symbol:
+            return code
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         pass
     return None
 
