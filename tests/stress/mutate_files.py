@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
     if _watching and event.startswith(FORBIDDEN):
         _caught.append(event)
         raise RuntimeError(f"a file made graphc do {event} {args!r:.100}")
+
+
+@cache
+def _watch() -> None:
+    sys.addaudithook(_audit)  # stays for good: it cannot be taken away
 
 
 class Small(nn.Module):
@@ -379,10 +385,11 @@ class Entries:
 def run(count: int, seed: int = 0, tell: Callable[[str], Any] = lambda line: None) -> Counter[tuple[str, str]]:
     """Tries ``count`` changed files; gives how often each change had each result."""
     results: Counter[tuple[str, str]] = Counter()
+    _caught.clear()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         files, entries = Files(Path(folder)), Entries(Path(folder) / "cache")
-        sys.addaudithook(_audit)
+        _watch()
         for i in range(count):
             rng = np.random.default_rng((seed, i))
             try:
