@@ -214,17 +214,15 @@ class CutFeed(Feed):
 
     def epoch(self) -> Iterator[Batch]:
         self.drawn, self._skip = self._skip, 0
-        empty = False
-        while self.drawn < self.size:
+        empty = 0  # passes in a row: one may be the rest of a pass that ended where a training was resumed
+        while self.drawn < self.size and empty < 2:
             if self._pass is None:
-                self._pass, empty = self.feed.epoch(), True
+                self._pass, empty = self.feed.epoch(), empty + 1
             batch = next(self._pass, None)
             if batch is None:
                 self._pass = None
-                if empty:
-                    break
                 continue
-            empty = False
+            empty = 0
             self.drawn += 1
             yield batch
         self.drawn = 0

@@ -132,7 +132,7 @@ LOSSES = {
     loss.name: loss
     for loss in (
         _of_op("mse", ops.mse_loss),
-        _of_op("sse", ops.sse_loss, total=_one),
+        Loss("sse", lambda p, y: ops.sse_loss(p, y), same_spec, rows=partial(ops.mse_loss, reduction="none"), total=_one),
         _of_op("mae", ops.l1_loss),
         _of_op("mape", ops.mape_loss),
         _of_op("msle", ops.msle_loss),
