@@ -1,4 +1,4 @@
-"""The command line: ``graphc doctor`` and ``graphc cache``."""
+"""The command line: ``graphc doctor``, ``graphc cache`` and ``graphc datasets``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("doctor", help="what graphc sees of this machine")
     cache = commands.add_parser("cache", help="the folder of compiled kernels")
     cache.add_argument("action", choices=["list", "clear"], nargs="?", default="list")
+    data = commands.add_parser("datasets", help="data sets that package indexes carry")
+    data.add_argument("action", choices=["list", "fetch", "verify"], nargs="?", default="list")
+    data.add_argument("names", nargs="*", metavar="NAME", help="data sets (`fetch all` takes all)")
     args = parser.parse_args(argv)
+    if args.command == "datasets":
+        return int(importlib.import_module("graphc.frontend.datasets.command").run(args.action, args.names))
     return doctor() if args.command == "doctor" else kernel_cache(args.action)
 
 

@@ -8,6 +8,7 @@ __all__ = [
     "CheckpointMismatchError",
     "CompileError",
     "DTypeError",
+    "DatasetError",
     "DeviceUnavailableError",
     "FileFormatError",
     "GradientError",
@@ -106,3 +107,9 @@ class NonFiniteError(GraphcError, ArithmeticError):
 
 class WorkerError(GraphcError, RuntimeError):
     """A worker that reads data has died, cannot start or does not answer."""
+
+
+class DatasetError(GraphcError, OSError):
+    """A data set that cannot be fetched, or whose files are not what they should be."""
+
+    __str__ = GraphcError.__str__
