@@ -25,6 +25,7 @@ BOUNDS = {
     "regularisation": lambda r: all(r[name] > r["none"] + 0.03 for name in ("L2 penalty", "L1 penalty", "dropout", "early stopping")),
     "metrics": lambda r: r["difference"] < 1e-9 and r["accuracy"] > 0.85 and abs(r["f1"] - r["accuracy"]) < 0.05 and r["auc"] > 0.95,
     "cross_validation": lambda r: r["narrowest"] < 0.75 and r["chosen"] > 2 and r["test"] > 0.93 and abs(r["test"] - r["estimate"]) < 0.03,
+    "resume_training": lambda r: not r["different"] and r["histories"] and r["losses"] and 0 < r["end"] - r["first"] < 7 and r["accuracy"] > 0.85,
 }  # fmt: skip
 
 

@@ -140,6 +140,57 @@ def test_resume_from_a_path_and_from_what_was_loaded(target, whole, tmp_path):
         assert history.history == whole[1].history
 
 
+class Batches:
+    """A source of batches without a state of its own, in the same order each time."""
+
+    def __iter__(self):
+        x, y = rows()
+        return iter([(x[i : i + BATCH], y[i : i + BATCH]) for i in range(0, ROWS, BATCH)])
+
+
+def loader(**options):
+    data = gc.data.TensorDataset(*rows())
+    return gc.data.DataLoader(data, batch_size=BATCH, shuffle=True, **options)
+
+
+FEEDS = {
+    "loader": lambda: {"x": loader()},
+    "loader, threads": lambda: {"x": loader(num_workers=2, workers="thread")},
+    "iterable": lambda: {"x": Batches()},
+    "steps_per_epoch": lambda: {"x": rows()[0], "y": rows()[1], "steps_per_epoch": 3},
+    "loader, steps_per_epoch": lambda: {"x": loader(), "steps_per_epoch": 3},
+    "weights": lambda: {"x": rows()[0], "y": rows()[1], "sample_weight": np.linspace(0, 2, ROWS), "validation_split": 0.1},
+}
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_the_place_in_other_kinds_of_data(tmp_path, feed):
+    def fit(model, *callbacks):
+        return model.fit(batch_size=BATCH, epochs=3, callbacks=callbacks, **FEEDS[feed]())
+
+    whole = small()
+    expected = fit(whole)
+    for at in range(1, whole.steps + 1):
+        with pytest.raises(Killed):
+            fit(small(), BackupAndRestore(tmp_path, save_freq=1), Kill(at))
+        again = small()
+        assert fit(again, BackupAndRestore(tmp_path)).history == expected.history, at
+        assert_same(everything(again), everything(whole))
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_the_place_at_the_end_of_an_epoch(tmp_path, feed):
+    def fit(model, *callbacks):
+        return model.fit(batch_size=BATCH, epochs=3, callbacks=callbacks, **FEEDS[feed]())
+
+    whole = small()
+    fit(whole, ModelCheckpoint(tmp_path / "{epoch}"))
+    for epoch in (1, 2, 3):
+        again = small(seed=4)
+        again.fit(batch_size=BATCH, epochs=3, resume=tmp_path / str(epoch), **FEEDS[feed]())
+        assert_same(everything(again), everything(whole))
+
+
 def test_more_epochs_after_the_end(tmp_path):
     a, b = small(), small()
     train(a, [], epochs=4)
