@@ -30,8 +30,8 @@ class DataLoader:
 
     ``num_workers`` threads or processes (``workers="thread"``, ``"process"``) read ahead, ``prefetch_factor`` batches each; the
     batches are the same for any number. Processes start by ``multiprocessing_context``, "forkserver" unless it is given, which
-    is safe whatever threads run ("fork" is not); the data set is pickled for them once, and they live as long as the loader.
-    A stream is read by one worker.
+    is safe whatever threads run ("fork" is not); the data set is pickled for them once, and they live as long as the loader, or
+    for one epoch with ``persistent_workers=False``. A stream is read by one worker.
 
     An iteration is an epoch, and one that was left is over: the next begins a new epoch. :meth:`state_dict` is the place in the
     data, with which another loader goes on in the middle of an epoch.
@@ -57,6 +57,7 @@ class DataLoader:
         workers: str = "process",
         multiprocessing_context: str = "forkserver",
         prefetch_factor: int = 2,
+        persistent_workers: bool = True,
         timeout: float = 0,
         worker_init_fn: Callable[[int], Any] | None = None,
     ):
@@ -84,7 +85,7 @@ class DataLoader:
         if not self.streams and sampler is None and batch_sampler is None:
             self.sampler = RandomSampler(dataset) if shuffle else SequentialSampler(dataset)
         self.seed = (get_seed() if seed is None else int(seed)) & (2**64 - 1)
-        self.num_workers = int(num_workers)
+        self.num_workers, self.persistent_workers = int(num_workers), persistent_workers
         self._options = (workers, dataset, collate_fn, worker_init_fn, multiprocessing_context, int(prefetch_factor), timeout or None)
         self.epoch, self.batch = 0, 0
         self._resumed = False
@@ -168,7 +169,7 @@ class DataLoader:
             yield from pool.run(tasks)
         finally:
             with self._lock:
-                if self._pool is None and pool is not None and pool.usable:
+                if self.persistent_workers and self._pool is None and pool is not None and pool.usable:
                     self._pool, pool = pool, None
             if pool is not None:
                 pool.close()

@@ -24,6 +24,14 @@ class Numbers(Dataset):
         return np.array([index]), rng().normal(size=2)
 
 
+class Pairs(Numbers):
+    """(x, y) with x random."""
+
+    def __getitem__(self, index):
+        x = rng().normal(size=2).astype(np.float32)
+        return x, x.sum(keepdims=True)
+
+
 class Tells(Numbers):
     """Which process reads."""
 

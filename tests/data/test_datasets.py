@@ -259,7 +259,8 @@ def load(name, *args):
         raise
 
 
-def test_tables_are_those_of_scikit_learn():
+def test_tables_are_those_of_scikit_learn(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHC_DATA", str(tmp_path))
     sk = pytest.importorskip("sklearn.datasets")
     for name in ("iris", "wine", "breast_cancer"):
         x, y = load(name)

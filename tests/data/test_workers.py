@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphc import data
+import graphc as gc
+from graphc import data, nn, optim
 from graphc.errors import ArgumentError, WorkerError
 from tests.data import sets
 
@@ -52,6 +53,25 @@ def test_processes_read_and_stay_for_the_next_epoch():
     for pid in first:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_workers_for_one_epoch():
+    with loader(sets.Tells(4), num_workers=1, persistent_workers=False) as reading:
+        first, second = ({int(p) for batch in reading for p in batch} for _ in range(2))
+        assert len(first) == len(second) == 1 and first != second and not living(first | second)
+
+
+def test_training_from_worker_processes(tmp_path):
+    """While the threads of compiled programs wait."""
+
+    def train(workers):
+        gc.set_seed(0)
+        model = gc.compile(nn.Linear(2, 1), gc.spec("N", 2), loss="mse", optimizer=optim.SGD(0.1), target="cpu", threads=2)
+        with loader(sets.Pairs(40), num_workers=workers, shuffle=True, seed=1) as batches:
+            history = model.fit(batches, epochs=2, validation_data=data.DataLoader(sets.Pairs(8)))
+        return history["loss"], model.state_dict()["weight"].tolist()
+
+    assert train(0) == train(2)
 
 
 def test_the_order_holds_though_some_batches_take_longer():
