@@ -37,8 +37,11 @@ class Place:
     """What that epoch has taken in trainings before this one."""
     tally: Tally | None = None
     """Loss and metrics of that epoch so far."""
+    handed: bool = False
+    """A batch was handed out and is not done."""
     running: bool = True
     end: int = 0
+    """The model's steps when the fit ended."""
 
     def next_epoch(self, steps: int) -> None:
         """The epoch is done; ``steps`` is the model's count."""
@@ -54,6 +57,9 @@ class Place:
         """For a file; None if the model was trained on since the fit ended."""
         if not self.running and model.steps != self.end:
             return None
+        data = self.data.state_dict()
+        if self.handed and not self.running and "source" in data:
+            warnings.warn("the batch at which fit ended counts as used: a source with a state of its own cannot give it again", stacklevel=4)
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -63,7 +69,7 @@ class Place:
             "history": self.history.columns(),
             "epoch_seconds": self.history.seconds,
             "tally": self.tally.state_dict() if self.batch and self.tally is not None and self.tally.rows else None,
-            "data": {**self.data.state_dict(), "batch": self.batch},
+            "data": {**data, "batch": self.batch},
             "callbacks": [[type(c).__name__, c.state_dict()] for c in self.callbacks],
         }
 

@@ -228,6 +228,7 @@ def _epoch(
     tally = place.tally = place.tally or Tally(model.metrics, function.traced.output)
     begins, ends = hooks.has("on_train_batch_begin"), hooks.has("on_train_batch_end")
     for i, batch in enumerate(feed.epoch(), start=place.batch):
+        place.handed = True
         if begins:
             hooks("on_train_batch_begin", i)
         failed = None
@@ -237,12 +238,12 @@ def _epoch(
             except NonFiniteError as e:
                 failed = e
             else:
-                place.batch = i + 1
+                place.batch, place.handed = i + 1, False
         if failed is not None:
             failed.message = f"the loss is not finite at step {model.steps + 1} ({title}, batch {i + 1}); nothing of this step was written"
             if not hooks("on_nonfinite", i, failed):
                 raise failed
-            place.batch = i + 1
+            place.batch, place.handed = i + 1, False
         elif ends:
             place.seconds = time.perf_counter() - started
             hooks("on_train_batch_end", i, BatchLogs(tally.last()))

@@ -86,6 +86,7 @@ class ModelCheckpoint(_Saves):
                 return
             self.best = value
         path = self._path({"epoch": epoch + 1, "batch": batch, **logs})
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.written = [p for p in self.written if p != path] + [path]
         keep = self.keep if self.keep and "{" not in self.path else 1
         save_model(self.model, path, "weights" if self.save_weights_only else "checkpoint", keep=keep)

@@ -288,6 +288,23 @@ def test_an_interrupt_between_a_step_and_its_count(tmp_path, monkeypatch):
     assert_same(everything(a), everything(c))
 
 
+def test_a_loaders_batch_that_was_not_used_is_told(tmp_path):
+    class Fails(Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                raise Killed
+
+    model = small()
+    with pytest.raises(Killed):
+        model.fit(loader(), callbacks=[Fails()])
+    with pytest.warns(UserWarning, match="counts as used"):
+        model.save_checkpoint(tmp_path / "c")
+    with pytest.raises(Killed):  # arrays give it again
+        train(model, [Fails()])
+    model.save_checkpoint(tmp_path / "c")
+    assert model.load_checkpoint(tmp_path / "c").batch == 2
+
+
 def test_after_other_training_there_is_no_place(tmp_path):
     model = small()
     train(model, [])
@@ -328,10 +345,10 @@ def test_state_of_missing_callbacks_is_told(tmp_path):
 # -- callbacks -------------------------------------------------------------------------------------------------------------
 def test_names_of_files_and_how_many_stay(tmp_path):
     model = small()
-    saver = ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.3f}.graphc", keep=2)
+    saver = ModelCheckpoint(tmp_path / "new" / "{epoch:02d}-{val_loss:.3f}.graphc", keep=2)
     history = train(model, [saver], epochs=4)
     losses = history["val_loss"]
-    assert sorted(os.listdir(tmp_path)) == [f"03-{losses[2]:.3f}.graphc", f"04-{losses[3]:.3f}.graphc"]
+    assert sorted(os.listdir(tmp_path / "new")) == [f"03-{losses[2]:.3f}.graphc", f"04-{losses[3]:.3f}.graphc"]
     with pytest.raises(gc.ArgumentError, match="asks for 'val_los'"):
         train(model, [ModelCheckpoint(tmp_path / "{val_los}")], epochs=1)
     for wrong in ({"save_freq": 0}, {"save_freq": "batch"}, {"keep": 0}, {"mode": "up"}):
