@@ -36,7 +36,7 @@ class Compiled:
     def stages(self) -> dict[str, str]:
         """The graph's text after every pass, then the launches."""
         out = {"traced": str(self.graph)}
-        out |= {p.name: str(p.after) for p in self.lowered.passes}
+        out |= {p.name: p.as_text() for p in self.lowered.passes}
         out["schedule"] = self.listing()
         return out
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ..passes.pipeline import fired_text
 from .program import kernels, passes, stages
 
 __all__ = ["dump_stages", "kernel_table", "pass_table"]
@@ -20,8 +21,7 @@ def pass_table(executable: Any) -> str:
     width = max(len(p.name) for p in rows)
     lines = []
     for p in rows:
-        fired = ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in sorted(p.rules.items(), key=lambda item: -item[1]))
-        lines.append(f"  {p.name:<{width}}  {p.seconds * 1e3:8.2f} ms  {p.before:>6} -> {f'{p.after} nodes':<12} {fired}".rstrip())
+        lines.append(f"  {p.name:<{width}}  {p.seconds * 1e3:8.2f} ms  {p.before:>6} -> {f'{p.after} nodes':<12} {fired_text(p.rules)}".rstrip())
     return "\n".join(lines)
 
 

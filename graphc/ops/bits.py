@@ -30,7 +30,7 @@ def _pairs() -> list[Sample]:
 
 def _bitwise(name: str, scalar: Callable[..., Any], numpy: Any, sign: str) -> Callable[..., Node]:
     return elementwise(
-        name, 2, scalar=scalar, numpy=numpy, grad=_no, kinds="iub", samples=_pairs, doc=f"``x {sign} y`` of integers, bit by bit, or of bools.",
+        name, 2, scalar=scalar, numpy=numpy, commutative=True, grad=_no, kinds="iub", samples=_pairs, doc=f"``x {sign} y`` of integers, bit by bit, or of bools.",
         errors=lambda: [Sample((rand(3), rand(3)), error="not supported")],
     )  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""Contractions in one form: batch axes first, then one free axis and one contracted axis an operand."""
+"""Contractions in one form: batch axes first, then one free axis and one contracted axis an operand.
+
+A function and no rewrite rule: there is one case, its pattern would be the bare operator, and all of it is arithmetic on axes.
+"""
 
 from __future__ import annotations
 

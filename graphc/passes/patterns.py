@@ -13,7 +13,7 @@ Variables are made once, and Python's operators on them build expressions, as in
   reshapes; ``1`` matches 1.0, but 0.0 does not match -0.0 nor 1 True;
 - ``op.name(x, attribute=s)`` is an operator's node; attributes that are not mentioned may have any value, an **attribute**
   variable takes one out. The operands of an operator whose record says ``commutative`` are tried in both orders;
-- ``one_of("f", "sum", "max")`` and ``of_kind("f", "elementwise")`` stand for any of several operators;
+- ``f(*c)`` is an operator all of whose operands are numbers; ``one_of("f", "sum", "max")`` and ``of_kind("f", "elementwise")`` stand for any of several operators;
 - a function made by :func:`computed` says what a structure cannot: in ``where=`` it is a condition, as an attribute or in a
   replacement it is a value worked out from what was captured. It prints as its call. ``result`` is the matched node itself.
 
@@ -121,7 +121,17 @@ class Tensor(Variable):
 
 
 class Number(Variable):
-    """The value of a node that is one constant everywhere."""
+    """The value of a node that is one constant everywhere. ``f(*c)``: all operands, one or more, are such nodes."""
+
+    def __iter__(self) -> Iterator[Rest]:
+        return iter((Rest(self.name),))
+
+
+class Rest(Variable):
+    """The values of all operands."""
+
+    def __str__(self) -> str:
+        return f"*{self.name}"
 
 
 class Attribute(Variable):
@@ -158,16 +168,14 @@ class Family:
 
 @dataclass(frozen=True)
 class Apply(Term):
-    """An operator on operands. ``rest``: more operands may follow."""
+    """An operator on operands."""
 
     op: str | Family
     operands: tuple[Term, ...]
     attrs: tuple[tuple[str, Term], ...] = ()
-    rest: bool = False
 
     def __str__(self) -> str:
-        parts = [*map(str, self.operands), *(["..."] if self.rest else []), *(f"{k}={v}" for k, v in self.attrs)]
-        return f"{self.op}({', '.join(parts)})"
+        return f"{self.op}({', '.join([*map(str, self.operands), *(f'{k}={v}' for k, v in self.attrs)])})"
 
 
 @dataclass(frozen=True)
@@ -182,9 +190,7 @@ class Computed(Term):
 
 
 def apply(operator: str | Family, *operands: Any, **attrs: Any) -> Apply:
-    rest = bool(operands) and operands[-1] is ...
-    terms = tuple(map(_term, operands[:-1] if rest else operands))
-    return Apply(operator, terms, tuple((k, _term(v)) for k, v in attrs.items()), rest)
+    return Apply(operator, tuple(map(_term, operands)), tuple((k, _term(v)) for k, v in attrs.items()))
 
 
 def _term(value: Any) -> Term:
@@ -282,25 +288,35 @@ def _compile(term: Term) -> Matcher:
 
 
 def _compile_apply(term: Apply) -> Matcher:
-    count, exactly = len(term.operands), not term.rest
     name = term.op if isinstance(term.op, str) else ""
     family = term.op if isinstance(term.op, Family) else None
-    # what may fail stands first, and a bare variable last; attributes after them, since they may be computed from operands
-    parts = sorted(enumerate(map(_compile, term.operands)), key=lambda p: isinstance(term.operands[p[0]], Tensor))
-    attrs = [(k, _compile_attribute(v)) for k, v in term.attrs]
+    operands = _compile_operands(term.operands)
+    attrs = [(k, _compile_attribute(v)) for k, v in term.attrs]  # after the operands, of which they may be computed
 
     def matches(node: Node, env: Captures) -> bool:
         if node.op.name != name and (family is None or node.op not in family or env.setdefault(family.name, node.op) is not node.op):
             return False
-        ins = node.inputs
-        if len(ins) != count if exactly else len(ins) < count:
-            return False
-        for i, part in parts:
-            if not part(ins[i], env):
-                return False
-        return all(k in node.attrs and part(node.attrs[k], env) for k, part in attrs)
+        return operands(node.inputs, env) and all(k in node.attrs and part(node.attrs[k], env) for k, part in attrs)
 
     return matches
+
+
+def _compile_operands(terms: tuple[Term, ...]) -> Callable[[tuple[Node, ...], Captures], bool]:
+    rest = [t for t in terms if isinstance(t, Rest)]
+    if rest and len(terms) > 1:
+        raise VerifyError(f"{rest[0]} stands for all operands, so it stands alone")
+    # what may fail stands first, and a bare variable last
+    parts = [] if rest else sorted(enumerate(map(_compile, terms)), key=lambda p: isinstance(terms[p[0]], Tensor))
+    count = len(terms)
+
+    def each(ins: tuple[Node, ...], env: Captures) -> bool:
+        return len(ins) == count and all(part(ins[i], env) for i, part in parts)
+
+    def constants(ins: tuple[Node, ...], env: Captures) -> bool:
+        values = env[rest[0].name] = tuple(map(constant_value, ins))
+        return bool(values) and all(v is not None for v in values)
+
+    return constants if rest else each
 
 
 def _compile_attribute(term: Term) -> Callable[[Any, Captures], bool]:
@@ -381,17 +397,20 @@ class Rule:
     def apply(self, node: Node) -> Node | None:
         """The replacement of a node; None where the rule does not match, or would change nothing."""
         for _, matcher in self.variants:
-            new = self.fire(matcher, node)
+            env = self.match(matcher, node)
+            new = None if env is None else self.build(env)
             if new is not None:
                 return new
         return None
 
-    def fire(self, matcher: Matcher, node: Node) -> Node | None:
-        """As :meth:`apply`, for one order of operands."""
+    def match(self, matcher: Matcher, node: Node) -> Captures | None:
+        """What the variables stand for, in one order of operands; None where that does not match."""
         env: Captures = {"result": node}
-        if not matcher(node, env) or not all(evaluate(c, env) for c in self.where):
-            return None
-        new = evaluate(self.to, env)
+        return env if matcher(node, env) and all(evaluate(c, env) for c in self.where) else None
+
+    def build(self, env: Captures) -> Node | None:
+        """The replacement of what was matched; None where it is the node itself."""
+        node, new = env["result"], evaluate(self.to, env)
         if not isinstance(new, Node):
             new = broadcast_to(constant(new, node.dtype), node.shape)
         if new.type != node.type:
@@ -470,6 +489,6 @@ def _may_be(term: Term, operator: OpDef) -> bool:
     """Whether a node of an operator could match an expression."""
     if isinstance(term, Apply):
         return operator.name == term.op if isinstance(term.op, str) else operator in term.op
-    if isinstance(term, (Number, Literal)):
+    if isinstance(term, (Number, Rest, Literal)):
         return operator.kind == "const" or operator.name in _SPREAD
     return True

@@ -43,6 +43,15 @@ class PassRecord:
     def changed(self) -> bool:
         return self.before.structural_key != self.after.structural_key
 
+    def as_text(self) -> str:
+        """The graph after the pass; before it a comment with the rules that fired."""
+        return (f"# {fired_text(self.rules)}\n" if self.rules else "") + str(self.after)
+
+
+def fired_text(rules: Mapping[str, int]) -> str:
+    """The rules that fired, most often first: ``neg neg x3, mul one``."""
+    return ", ".join(f"{rule} x{n}" if n > 1 else rule for rule, n in sorted(rules.items(), key=lambda item: -item[1]))
+
 
 @dataclass
 class Lowered:
@@ -56,7 +65,7 @@ class Lowered:
         """The graph after the pass named ``stage`` (the last one if empty)."""
         for p in self.passes:
             if p.name == stage:
-                return str(p.after)
+                return p.as_text()
         return str(self.graph)
 
 

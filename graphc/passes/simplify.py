@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ..errors import VerifyError
-from ..ir.graph import Graph
+from ..ir.graph import Graph, rebuild
 from ..ir.node import Node, toposort
 from ..ir.provenance import Provenance
 from .patterns import Rule, RuleSet
@@ -45,11 +45,7 @@ class _Walk:
     def rewrite(self, node: Node, ins: tuple[Node, ...], origin: Node, trail: list[str]) -> Node:
         """What becomes of a node on operands that are done. ``origin`` is the graph's node for which it is made, ``trail`` the
         rules that have fired for that one."""
-        here = node
-        if ins != node.inputs:
-            with self.provenance.inherit(origin):
-                here = Node.make(node.op, ins, **node.attrs)
-        start = len(trail)
+        here, start = self.on(node, ins, origin), len(trail)
         while here not in self.done:
             new = self.step(here, origin, trail)
             if new is None:
@@ -64,24 +60,36 @@ class _Walk:
     def step(self, here: Node, origin: Node, trail: list[str]) -> Node | None:
         """The first rule that matches, applied, and what it made below the top rewritten in turn."""
         for rule, matcher in self.rules.candidates(here):
+            env = rule.match(matcher, here)
+            if env is None:
+                continue
             with self.provenance.inherit(origin):
-                new = rule.fire(matcher, here)
+                new = rule.build(env)
             if new is None:
                 continue
             trail.append(rule.name)
             self.fired[rule.name] += 1
             if len(trail) > LIMIT:
                 raise VerifyError(f"rewrite rules run in circles: {', '.join(dict.fromkeys(trail[-10:]))}")
-            if new in self.done or all(i in self.done for i in new.inputs):
-                return new
-            image: dict[Node, Node] = {}
-            for n in toposort([new], self.done):
-                below = tuple([image[i] for i in n.inputs]) if n not in self.done else ()
-                if n is new:
-                    return new if below == new.inputs else self.remade(new, below, origin)
-                image[n] = n if n in self.done else self.rewrite(n, below, origin, trail)
+            return self.settled(new, rule.name, origin, trail)
         return None
 
-    def remade(self, node: Node, ins: tuple[Node, ...], origin: Node) -> Node:
+    def settled(self, new: Node, name: str, origin: Node, trail: list[str]) -> Node:
+        """What the rule ``name`` made, on operands that are done."""
+        if new in self.done or all(i in self.done for i in new.inputs):
+            return new
+        image: dict[Node, Node] = {}
+        for n in toposort(new.inputs, self.done):
+            if n in self.done:
+                image[n] = n
+            else:
+                self.provenance.add(n, rules=(name,))
+                image[n] = self.rewrite(n, tuple([image[i] for i in n.inputs]), origin, trail)
+        return self.on(new, tuple([image[i] for i in new.inputs]), origin)
+
+    def on(self, node: Node, ins: tuple[Node, ...], origin: Node) -> Node:
+        """The node on other operands."""
+        if ins == node.inputs:
+            return node
         with self.provenance.inherit(origin):
-            return Node.make(node.op, ins, **node.attrs)
+            return rebuild(node, ins)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 import graphc.ops as ops
 from graphc.backends.reference import interpret
-from graphc.errors import VerifyError
+from graphc.errors import GraphcError, VerifyError
+from graphc.ir.dtypes import as_dtype, float64
 from graphc.ir.graph import Graph, Input
 from graphc.ir.node import Node, toposort
-from graphc.passes.patterns import Rule, attributes, computed, one_of, op, tensors
+from graphc.ir.op import OpDef, all_ops
+from graphc.ir.text import parse_graph
+from graphc.ir.types import TensorType
+from graphc.passes.patterns import Rule, attributes, computed, numbers, of_kind, one_of, op, result, tensors
 from graphc.passes.pipeline import Settings, lower
 from graphc.passes.rules import RULES
 from graphc.passes.simplify import simplify
+from graphc.testing import assert_graph_equal, random_graphs
 
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 3e38, -3e38, 1e-45, 1.5, -2.25], np.float32)
 
@@ -165,6 +172,56 @@ class TestLanguage:
         with pytest.raises(VerifyError, match="'unknown': y stands in add\\(x, y\\), but not in the pattern"):
             Rule("unknown", -self.x, self.x + self.y)
 
+    def test_all_operands_as_numbers(self):
+        (c,) = numbers("c")
+        f = of_kind("f", "elementwise")
+        rule = Rule("constants", f(*c), result)
+        assert str(rule) == "f(*c) -> result"
+        a, _ = self.nodes()
+        ((_, matcher),) = rule.variants
+        captures = rule.match(matcher, ops.where(True, ops.broadcast_to(2.5, (3,)), 1.5))
+        assert captures is not None and captures["c"] == (True, 2.5, 1.5) and captures["f"].name == "where"
+        assert rule.match(matcher, a + 1.0) is None and rule.match(matcher, ops.reshape(ops.const([1.0, 2.0]), (2, 1))) is None
+        with pytest.raises(VerifyError, match="stands alone"):
+            Rule("two", f(*c, self.x), self.x).variants
+
+
+OPERANDS = (SPECIAL, np.array([0, 1, -1, 5, -128, 127, 3], np.int8), np.array([False, True]))
+
+
+ELEMENTWISE = [o for o in all_ops() if o.kind == "elementwise"]
+
+
+@pytest.mark.parametrize("operator", [o for o in ELEMENTWISE if list(inspect.signature(o.call).parameters) == ["x", "y"]], ids=lambda o: o.name)
+def test_records_say_truly_whether_operands_may_change_places(operator: OpDef):
+    tried = []
+    for special in OPERANDS:
+        a, b = (m.ravel() for m in np.meshgrid(special, special))
+        kind = TensorType(a.shape, as_dtype(a.dtype))
+        try:
+            operator.infer(kind, kind)
+        except GraphcError:
+            continue  # not of these types
+        assert operator.numpy is not None
+        with np.errstate(all="ignore"):
+            there, back = operator.numpy(a, b), operator.numpy(b, a)
+        tried.append(np.array_equal(there, back, equal_nan=there.dtype.kind == "f"))
+    assert tried and all(tried) == operator.commutative
+
+
+@pytest.mark.parametrize("operator", [o for o in ELEMENTWISE if o.samples is not None], ids=lambda o: o.name)
+def test_constants_are_folded_whatever_the_operator(operator: OpDef):
+    """From the record's own samples: their first element alone, in each dtype as it is."""
+    assert operator.samples is not None
+    sample = next(s for s in operator.samples() if all(np.size(a) for a in s.args))
+    first = [ops.const(np.asarray(a).ravel()[0], as_dtype(np.asarray(a).dtype)) for a in sample.args]
+    node = operator.call(*first, **sample.kwargs)
+    graph = Graph("g", (), (("number", node), ("copies", operator.call(*(ops.broadcast_to(n, (2, 3)) for n in first), **sample.kwargs))))
+    after = simplify(graph)
+    assert {n.op.name for n in after.nodes} <= {"const", "broadcast_to"}
+    for k, want in interpret(graph, {})[0].items():
+        np.testing.assert_array_equal(interpret(after, {})[0][k], want)
+
 
 def test_who_made_a_node_is_known():
     x, y = ops.input("x", (3,), "float32"), ops.input("y", (3,), "float32")
@@ -217,6 +274,37 @@ def test_rules_in_a_circle_are_named():
         simplify(Graph("g", inputs, (("out", a + b),)), rules)
     with pytest.raises(VerifyError, match="left to right"):
         simplify(Graph("g", inputs, (("out", a / b),)), rules)
+
+
+def test_what_a_rule_makes_below_its_top_is_rewritten_too():
+    x, y = tensors("x y")
+    a, b = ops.input("x", (3,), "float32"), ops.input("y", (3,), "float32")
+    rules = [Rule("outer", op.sub(x, y), op.tanh(x + (-y))), Rule("inner", x + (-y), op.maximum(x, y))]
+    fired: Counter[str] = Counter()
+    after = simplify(Graph("g", (Input("x", a), Input("y", b)), (("out", (a - b) * 2.0),)), rules, fired)
+    assert dict(after.outputs)["out"] is ops.tanh(ops.maximum(a, b)) * 2.0 and fired == {"outer": 1, "inner": 1}
+    assert after.provenance.rules(ops.maximum(a, b)) == ["inner"] and after.provenance.rules(-b) == ["outer"]
+    with pytest.raises(VerifyError, match=r"circles.*grows"):
+        simplify(Graph("g", (Input("x", a),), (("out", -a),)), [Rule("grows", -x, -(-(-x)))])
+
+
+def test_a_stage_says_which_rules_fired_and_is_still_read_back():
+    x = ops.input("x", (3,), "float32")
+    low = lower(Graph("g", (Input("x", x),), (("out", ops.tanh(-(-x)) * 1.0 + (-(-x))),)), Settings(16))
+    text = low.as_text("simplify")
+    assert text.startswith("# neg neg, mul one\ngraph g(")
+    assert_graph_equal(parse_graph(text), low.passes[0].after)
+
+
+@settings(max_examples=30, deadline=None)
+@given(random_graphs(dtype=float64))
+def test_random_graphs_keep_their_results_and_are_simplified_once(drawn):
+    graph, values = drawn
+    after = simplify(graph)
+    assert simplify(after).structural_key == after.structural_key
+    want, got = interpret(graph, values, "exact")[0], interpret(after, values, "exact")[0]
+    for k in want:
+        np.testing.assert_allclose(got[k], want[k], rtol=1e-9, atol=1e-12)
 
 
 def test_simplify_twice_is_simplify_once():
