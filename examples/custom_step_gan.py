@@ -15,12 +15,12 @@ from common import BLUE, ORANGE, figure, options, table
 import graphc as gc
 from graphc import nn, ops, optim
 
-MODES, SPREAD, NOISE = 8, 0.05, 4
+MODES, SPREAD, NOISE, BLUR = 8, 0.05, 4, 0.15
 CENTRES = np.stack([f(2 * np.pi * np.arange(MODES) / MODES) for f in (np.cos, np.sin)], axis=1)
 
 
 def network(inputs: int, outputs: int, width: int = 64) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
+    return nn.Sequential(nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, outputs))
 
 
 def points(random: np.random.Generator, count: int) -> np.ndarray:
@@ -43,11 +43,15 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     def real_or_not(logits, answer):
         return ops.binary_cross_entropy_with_logits(logits, ops.full_like(logits, answer))
 
+    def seen(x):
+        """Blurred: a discriminator that sees points too sharply drives the generator from place to place."""
+        return discriminator(x + BLUR * gc.random.normal(x.shape))
+
     def step(real):
         made = generator(gc.random.normal((real.shape[0], NOISE)))
-        d_loss = real_or_not(discriminator(real), 1.0) + real_or_not(discriminator(gc.stop_gradient(made)), 0.0)
+        d_loss = real_or_not(seen(real), 1.0) + real_or_not(seen(gc.stop_gradient(made)), 0.0)
         d_optimizer.minimize(d_loss, discriminator.parameters())
-        g_loss = real_or_not(discriminator(made), 1.0)
+        g_loss = real_or_not(seen(made), 1.0)
         g_optimizer.minimize(g_loss, generator.parameters())
         return {"discriminator": d_loss, "generator": g_loss}
 

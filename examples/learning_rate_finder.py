@@ -4,7 +4,7 @@
 
 The rate grows from step to step, from far too small to far too large. The loss first stands still, then falls, then explodes; a good
 rate is where it falls fastest. ``gc.lr_finder`` puts the model back exactly as it was. Three trainings show that the suggestion is
-good: with it, with a hundredth of it, and with the rate at which the range test exploded.
+good: with it, with a hundredth of it, and with the rate at which the test ended.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         right.set_xlabel("epoch")
         right.set_title("training loss")
         right.legend()
-    return {"suggestion": curve.suggestion, **accuracy}
+    return {"rate": curve.suggestion, **accuracy}
 
 
 if __name__ == "__main__":
