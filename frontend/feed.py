@@ -58,6 +58,9 @@ class Feed:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next :meth:`epoch` goes on from this place."""
 
+    def end_epoch(self) -> None:
+        """The epoch has ended, perhaps early; all batches that were handed out were used."""
+
     def close(self) -> None:
         """Frees threads and processes."""
 
@@ -225,15 +228,16 @@ class CutFeed(Feed):
             empty = 0
             self.drawn += 1
             yield batch
+
+    def end_epoch(self) -> None:
         self.drawn = 0
 
     def state_dict(self) -> State:
-        return {"drawn": self.drawn, "source": self.feed.state_dict()}
+        return {"drawn": self.drawn, "pass": self.feed.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        own, self._skip = state["source"], int(state["batch"])
-        # a batch may have been handed out and not used; at the end of an epoch that was left early all were used
-        unused = int(state["drawn"]) - self._skip if self._skip else 0
+        own, self._skip = state["pass"], int(state["batch"])
+        unused = int(state["drawn"]) - self._skip  # a batch may have been handed out and not used
         self.feed.load_state_dict({**own, "batch": int(own["batch"]) - unused})
 
     def close(self) -> None:

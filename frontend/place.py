@@ -58,7 +58,7 @@ class Place:
         if not self.running and model.steps != self.end:
             return None
         data = self.data.state_dict()
-        if self.handed and not self.running and "source" in data:
+        if self.handed and not self.running and "source" in data.get("pass", data):
             warnings.warn("the batch at which fit ended counts as used: a source with a state of its own cannot give it again", stacklevel=4)
         return {
             "epoch": self.epoch,
@@ -81,7 +81,7 @@ class Place:
             self.epoch, self.batch, self.first = (int(state[k]) for k in ("epoch", "batch", "first"))
             self.history = History(columns, seconds, self.epoch - len(seconds))
             self.seconds = float(state["seconds"])
-            if self.batch or "source" in state["data"]:
+            if self.batch or "source" in state["data"] or "pass" in state["data"]:
                 self.data.load_state_dict(state["data"])
             if self.batch:
                 if state["tally"] is not None:

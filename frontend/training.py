@@ -251,6 +251,7 @@ def _epoch(
             break
         if begins or ends:
             function = model._function("train_step", weighted)  # a callback may have frozen something
+    feed.end_epoch()
     if not place.batch:
         raise ShapeError(f"{title}: no batches are left", hint="a generator gives its batches once: a DataLoader, or an object whose __iter__ starts anew")
     return tally.result() if tally.rows else dict.fromkeys(function.traced.output, float("nan"))
