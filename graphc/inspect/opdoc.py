@@ -155,7 +155,7 @@ def _call(op: OpDef, sample: Sample) -> str:
 def _show(value: object) -> str:
     if isinstance(value, (np.ndarray, np.generic, Node)):
         return f"array{tuple(value.shape)}"
-    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+    if isinstance(value, (list, tuple)) and any(callable(v) or isinstance(v, np.ndarray) for v in value):
         return "[" + ", ".join(map(_show, value)) + "]"
     return getattr(value, "__name__", None) or repr(value)
 
