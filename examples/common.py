@@ -64,12 +64,21 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...
     return tuple((a - mean) / std for a in (train, *others))
 
 
-def digits(seed: int, fraction: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(x, y, x_test, y_test): scikit-learn's 1797 images of 8x8 pixels, scaled with the statistics of the training images."""
+def digits(seed: int, fraction: float = 0.2, validation: float = 0.0, count: int | None = None) -> tuple[np.ndarray, ...]:
+    """(x, y, x_test, y_test), or with ``validation`` (x, y, x_val, y_val, x_test, y_test): scikit-learn's 1797 images of 8x8 pixels.
+
+    ``fraction`` of the images are for the test, ``validation`` of the rest for the validation; ``count`` of what then remains are trained
+    on. All are scaled with the statistics of the images that are trained on, and of no others.
+    """
     images, labels = need("sklearn.datasets").load_digits(return_X_y=True)
     x, x_test, y, y_test = gc.data.split(images, labels, fraction=fraction, seed=seed)
+    held = [(x_test, y_test)]
+    if validation:
+        x, x_val, y, y_val = gc.data.split(x, y, fraction=validation, seed=seed + 1)
+        held.insert(0, (x_val, y_val))
+    x, y = x[:count], y[:count]
     mean, std = x.mean(axis=0), x.std()  # one deviation for all pixels: some are always 0
-    return (x - mean) / std, y, (x_test - mean) / std, y_test
+    return tuple(part for images, labels in [(x, y), *held] for part in ((images - mean) / std, labels))
 
 
 # -- results ---------------------------------------------------------------------------------------------------------------

@@ -21,8 +21,7 @@ EIGHT = 8
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "metrics", argv)
-    x, y, x_test, y_test = digits(args.seed, fraction=0.5)
-    x, y = x[:150], y[:150]  # few, so that there are mistakes to look at
+    x, y, x_test, y_test = digits(args.seed, fraction=0.5, count=150)  # few, so that there are mistakes to look at
 
     # metrics of the model are computed inside the compiled evaluation, batch by batch, and are exact over all batches
     model = gc.compile(

@@ -31,10 +31,8 @@ class Task:
     """The data of one seed: some training images with wrong labels, validation and test images with right ones."""
 
     def __init__(self, seed: int, count: int):
-        x, y, self.x_test, self.y_test = digits(seed, fraction=0.25)
-        x, self.x_val, y, self.y_val = gc.data.split(x, y, fraction=0.2, seed=seed + 1)
+        self.x, self.y, self.x_val, self.y_val, self.x_test, self.y_test = digits(seed, fraction=0.25, validation=0.2, count=count)
         random = np.random.default_rng(seed)
-        self.x, self.y = x[:count], y[:count].copy()
         wrong = random.random(len(self.y)) < WRONG
         self.y[wrong] = (self.y[wrong] + random.integers(1, 10, wrong.sum())) % 10
 

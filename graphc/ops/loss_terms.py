@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from ..ir.node import Node
 from .define import as_node, rand, show
 from .reductions import mean
 from .reductions import sum as reduce_sum
-from .smooth_activations import logsigmoid
+from .smooth_activations import softplus as cut_softplus
 from .views import broadcast_to
 
 __all__ = [
@@ -54,9 +56,8 @@ def per_term(g: Node, shape: Sequence[Size], reduction: str) -> Node:
     return broadcast_to(g, shape)
 
 
-def softplus(x: Node) -> Node:
-    """``log(1 + exp(x))``, exact everywhere: the operator of this name is cut at a threshold, as torch's is."""
-    return -logsigmoid(-x)
+softplus = partial(cut_softplus, threshold=math.inf)
+"""``log(1 + exp(x))``, exact everywhere: by default the operator is cut at a threshold, as torch's is."""
 
 
 def number_in(name: str, value: Any, low: float, high: float, hint: str) -> None:

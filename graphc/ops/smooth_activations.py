@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..errors import ShapeError
 from ..ir.node import Node
 from ..ir.op import Sample, sugar
@@ -50,23 +52,24 @@ def celu(x: Node, alpha: float = 1.0) -> Node:
 
 # -- softplus and its relatives ------------------------------------------------------------------------------------------------
 def _softplus_grad(n: Node, g: Node) -> tuple[Node]:
-    scaled = n.inputs[0] * n.attrs["beta"]
-    return (where(scaled > n.attrs["threshold"], g, g * sigmoid(scaled)),)
+    scaled, threshold = n.inputs[0] * n.attrs["beta"], n.attrs["threshold"]
+    slope = g * sigmoid(scaled)
+    return (slope if threshold == math.inf else where(scaled > threshold, g, slope),)
 
 
 def _softplus_samples() -> list[Sample]:
-    return [*unary_samples(-6.0, 6.0)(), Sample((rand(33, low=-3.0, high=3.0),), {"beta": 2.0}), Sample((rand(3, 5) * 40,))]
+    return [*unary_samples(-6.0, 6.0)(), Sample((rand(33, low=-3.0, high=3.0),), {"beta": 2.0}), Sample((rand(3, 5) * 40,)), Sample((rand(3, 5) * 40,), {"threshold": math.inf})]
 
 
 @composite("softplus", samples=_softplus_samples, prepare=floats, grad=_softplus_grad, onnx="Softplus")
 def softplus(x: Node, beta: float = 1.0, threshold: float = 20.0) -> Node:
     """``log(1 + exp(beta x)) / beta`` as ``max(beta x, 0) + log1p(exp(-|beta x|))``, so that nothing overflows.
 
-    ``x`` itself where ``beta x > threshold``, as in torch. The gradient is ``sigmoid(beta x)``.
+    ``x`` itself where ``beta x > threshold``, as in torch; an infinite threshold cuts nothing. The gradient is ``sigmoid(beta x)``.
     """
     scaled = x * beta
     stable = (maximum(scaled, 0.0) + log1p(exp(-absolute(scaled)))) * (1.0 / beta)
-    return where(scaled > threshold, x, stable)
+    return stable if threshold == math.inf else where(scaled > threshold, x, stable)
 
 
 @composite("logsigmoid", samples=unary_samples(-6.0, 6.0), prepare=floats, grad=lambda n, g: (g * sigmoid(-n.inputs[0]),))

@@ -27,7 +27,8 @@ BOUNDS = {
     "learning_rate_finder": lambda r: r["suggestion"] > 0.93 and r["suggestion"] > max(r["a hundredth"], r["too large"]) + 0.05,
     "custom_step_gan": lambda r: r["near"] > 0.7 and r["places"] == 8 and r["at first"] < 0.2,
     "vae_digits": lambda r: r["error"] < 0.85 * r["pca"] and r["divergence"] > 1.0,
-    "metrics": lambda r: r["difference"] < 1e-9 and r["accuracy"] > 0.85 and abs(r["f1"] - r["accuracy"]) < 0.05 and r["auc"] > 0.95,
+    # over the seeds 0 to 19: accuracy 0.862 to 0.923, AUC 0.946 to 0.993, F1 within 0.007 of the accuracy
+    "metrics": lambda r: r["difference"] < 1e-9 and r["accuracy"] > 0.84 and abs(r["f1"] - r["accuracy"]) < 0.02 and r["auc"] > 0.93,
     "cross_validation": lambda r: r["narrowest"] < 0.75 and r["chosen"] > 2 and r["test"] > 0.93 and abs(r["test"] - r["estimate"]) < 0.03,
     "resume_training": lambda r: not r["different"] and r["histories"] and r["losses"] and 0 < r["end"] - r["first"] < 7 and r["accuracy"] > 0.85,
 }  # fmt: skip
