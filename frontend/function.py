@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphc.compiler import compile_graph
-from graphc.errors import NonFiniteError
+from graphc.errors import ArgumentError, NonFiniteError
 from graphc.ir.graph import Graph
+from graphc.runtime.locks import FUNCTION, held_for_forks
 
 from .arguments import Arguments
 from .diagnose import explain_nonfinite
@@ -18,7 +19,13 @@ from .locate import boundary
 from .trace import Traced
 from .tree import tree_map
 
-__all__ = ["Function"]
+__all__ = ["Function", "not_sendable"]
+
+
+def not_sendable(what: str) -> ArgumentError:
+    """The error of a pickle or a deep copy."""
+    hint = "compile it in the process that uses it (a pool's initializer=), with the values of model.save(path); or fork after compiling"
+    return ArgumentError(f"{what} holds addresses and locks: it cannot be pickled, copied or sent to another process", hint=hint)
 
 
 class Function:
@@ -31,7 +38,7 @@ class Function:
         self.traced, self.target, self.options = traced, target, dict(options or {})
         self.arguments = Arguments(traced.specs)
         self._executable: Any = None
-        self._lock = threading.Lock()
+        self._lock = held_for_forks(threading.RLock(), FUNCTION)
 
     @property
     def graph(self) -> Graph:
@@ -77,6 +84,9 @@ class Function:
         if not hasattr(program, "explain_fusion"):
             return f"on {self.target} every operator runs by itself: nothing is fused"
         return str(program.explain_fusion(a, b))
+
+    def __reduce__(self) -> Any:
+        raise not_sendable(f"the compiled {self.graph.name}")
 
     def __repr__(self) -> str:
         return f"<compiled {self.graph.name}{self.arguments} for {self.target}>"

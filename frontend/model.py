@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -14,12 +15,13 @@ from graphc import ops
 from graphc.errors import ArgumentError, ParameterError, ShapeError
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
+from graphc.runtime.locks import FUNCTION, held_for_forks
 from graphc.runtime.store import ParameterStore
 
 from .callbacks.base import Callback, CallbackList
 from .differentiate import loss_gradients
 from .feed import gives_batches, open_feed
-from .function import Function
+from .function import Function, not_sendable
 from .history import History
 from .locate import boundary
 from .metrics import Tally
@@ -80,6 +82,7 @@ class Model:
         self.label = "y" if "y" not in self.names else "target"
         self.weight_label = "sample_weight" if "sample_weight" not in self.names else "weight_of_sample"
         self._functions: dict[Any, Function] = {}
+        self._lock = held_for_forks(threading.RLock(), FUNCTION)
         self._derived: Any = None
         self._weight_specs: Any = None
         traced = trace_function(self._predict, self.specs, name=f"{self.name}_predict", names=self.names, root=module)
@@ -180,7 +183,10 @@ class Model:
         if found is None:
             if mode not in MODES:
                 raise ArgumentError(f"no mode {mode!r}", hint=", ".join(MODES))
-            found = self._functions[key] = Function(self._trace(mode, weighted, norm), self.target, self.options)
+            with self._lock:
+                found = self._functions.get(key)
+                if found is None:
+                    found = self._functions[key] = Function(self._trace(mode, weighted, norm), self.target, self.options)
         return found
 
     @property
@@ -341,9 +347,10 @@ class Model:
         """
         names = as_names(outputs[0] if len(outputs) == 1 else [n for o in outputs for n in as_names(o)])
         key = ("tap", *names)
-        if key not in self._functions:
-            self._functions[key] = tapped(self, names)
-        return self._functions[key]
+        with self._lock:
+            if key not in self._functions:
+                self._functions[key] = tapped(self, names)
+            return self._functions[key]
 
     __call__ = predict
 
@@ -486,6 +493,9 @@ class Model:
     def explain_fusion(self, a: Any, b: Any, mode: str = "predict") -> str:
         """One sentence: why two operators share a kernel in a mode's program, or do not."""
         return self._function(mode).explain_fusion(a, b)
+
+    def __reduce__(self) -> Any:
+        raise not_sendable(f"the model {self.name}")
 
     def __repr__(self) -> str:
         return f"<Model {self.name}{self._function('predict').arguments} for {self.target}>"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.errors import ParameterError, ShapeError, TraceError
+from graphc.errors import OutOfMemoryError, ParameterError, ShapeError, TraceError
 from graphc.ir.dtypes import DType, as_dtype
 from graphc.ir.node import Node
+from graphc.runtime.interrupts import no_interrupts
+from graphc.runtime.memory import check_size, said_bytes
 from graphc.runtime.store import ParameterStore
 
 from .init import as_init
@@ -69,7 +72,7 @@ class Parameter:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=int))
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -92,15 +95,22 @@ class Parameter:
         """The first values under a seed and a name."""
         if self.value is not None:
             return self.value
-        made = np.asarray(self.init(self.shape, Random(seed, name)))
+        what = f"{name} of shape {self.shape}"
+        check_size(self.nbytes, what)
+        try:
+            made = np.asarray(self.init(self.shape, Random(seed, name)))
+        except MemoryError:
+            raise OutOfMemoryError(f"out of memory: {what} needs {said_bytes(self.nbytes)}") from None
         if made.shape != self.shape:
             raise ShapeError(f"{name}: the initialiser gave shape {made.shape} for {self.shape}")
         return made.astype(self.dtype.numpy)
 
     def bind(self, store: ParameterStore, name: str, seed: int) -> None:
         """Gives the values to a store under a name."""
-        store.add(name, self.initial(seed, name), role=self.role, trainable=self._trainable)
-        self.store, self.name = store, name
+        value = self.initial(seed, name)
+        with no_interrupts():
+            store.add(name, value, role=self.role, trainable=self._trainable)
+            self.store, self.name = store, name
 
     def numpy(self) -> np.ndarray:
         """A copy of the values. Raises ParameterError before the first compile of a parameter without given values."""

@@ -57,6 +57,7 @@ _ERRORS = (
     "GraphcError",
     "GuardError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "ParameterError",
     "ShapeError",
     "TraceError",

@@ -15,6 +15,7 @@ __all__ = [
     "GraphcError",
     "GuardError",
     "NonFiniteError",
+    "OutOfMemoryError",
     "ParameterError",
     "ShapeError",
     "TraceError",
@@ -103,6 +104,10 @@ class DeviceUnavailableError(GraphcError, RuntimeError):
 
 class NonFiniteError(GraphcError, ArithmeticError):
     """A loss became NaN or infinite; nothing was written."""
+
+
+class OutOfMemoryError(GraphcError, MemoryError):
+    """An array that cannot be had; the message names its bytes. Nothing was changed, and the process can go on."""
 
 
 class WorkerError(GraphcError, RuntimeError):

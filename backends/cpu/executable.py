@@ -15,6 +15,7 @@ from graphc.errors import CompileError, ParameterError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, Settings, lower
+from graphc.runtime.locks import STORE, held_for_forks
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.program import Schedule, schedule_graph
 
@@ -44,7 +45,7 @@ class CpuExecutable(Compiled):
         self.check = os.environ.get("GRAPHC_CHECK", "")
         if self.check not in ("", "schedule", "bounds"):
             raise CompileError(f"GRAPHC_CHECK={self.check!r} is not known", hint="schedule or bounds")
-        self.lock = store.lock if store is not None else threading.RLock()
+        self.lock = store.lock if store is not None else held_for_forks(threading.RLock(), STORE)
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
         self._args = [i for i in graph.inputs if i.role == "arg"]
         self._names = {i.name for i in self._args}
@@ -65,9 +66,9 @@ class CpuExecutable(Compiled):
                     self.store.relayout(n, self.lowered.layouts[n])
                 self.store.slots[n].fixed = True
         layouts = {n: slots[n].layout for n in names}
+        self._layout_key = None if self.store is None else tuple(layouts.values())  # another thread may change them before this one is done
         self.schedule: Schedule = schedule_graph(self.lowered.graph, layouts, self.facts.limits())
         self.program = Program(self.schedule, self.facts, self.progress)
-        self._layout_key = self._layouts()
         self._bindings.clear()
 
     def _layouts(self) -> Any:
@@ -117,6 +118,8 @@ class CpuExecutable(Compiled):
 
     def _run(self, args: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         binding = self._binding(args)
+        if self.graph.updates and self.store is not None:
+            self.store.version += 1  # before the run: an interrupt may come right behind it
         if self.check:
             from .check import checked_run
 
@@ -125,8 +128,6 @@ class CpuExecutable(Compiled):
             outs, status = binding.run(args)
         if status:
             self.not_finite(args)
-        if self.graph.updates and self.store is not None:
-            self.store.version += 1
         return {name: outs[i] for name, i in binding.returned}
 
     # -- looking ---------------------------------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import CompileError
+from graphc.errors import CompileError, OutOfMemoryError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
-from graphc.runtime.memory import aligned_empty
+from graphc.runtime.memory import aligned_empty, said_bytes
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
@@ -82,7 +83,8 @@ class Binding:
         self.dims = dict(dims)
         self.plan: MemoryPlan = plan_memory(schedule, dims)
         self.nthreads = nthreads
-        self.arena = aligned_empty(self.plan.arena_bytes, np.uint8)
+        sizes = "".join(f", {d} = {n}" for d, n in self.dims.items())
+        self.arena = aligned_empty(self.plan.arena_bytes, np.uint8, f"the temporaries of {schedule.graph.name}{sizes}")
         self.offsets = {p.buffer: p.offset for p in self.plan.placements}
         self.keep: list[Any] = [self.arena]
         self.addresses: dict[Buffer, int] = {}
@@ -172,7 +174,12 @@ class Binding:
 
     def run(self, args: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], int]:
         """Outputs in the order of ``out_order``, and the driver's status."""
-        outs = [np.empty(shape, dtype) for shape, dtype in self.results]
+        try:
+            outs = [np.empty(shape, dtype) for shape, dtype in self.results]
+        except (MemoryError, ValueError):
+            nbytes = sum(prod(shape) * dtype.itemsize for shape, dtype in self.results)
+            what = f"the results of {self.program.schedule.graph.name}"
+            raise OutOfMemoryError(f"out of memory: {what} need {said_bytes(nbytes)}") from None
         self.refresh()
         if self.main is None:
             return outs, 0

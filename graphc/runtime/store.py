@@ -17,6 +17,8 @@ from ..errors import ParameterError
 from ..ir.dtypes import as_dtype
 from ..ir.layout import Layout, row_major
 from ..ir.types import TensorType
+from .interrupts import no_interrupts
+from .locks import STORE, held_for_forks
 from .memory import aligned_empty
 
 __all__ = ["ParameterStore", "Slot"]
@@ -57,7 +59,7 @@ class ParameterStore:
 
     def __init__(self) -> None:
         self.slots: dict[str, Slot] = {}
-        self.lock = threading.RLock()
+        self.lock = held_for_forks(threading.RLock(), STORE)
         self.version = 0
         self.epoch = 0
         """Counts replaced buffers: addresses taken before the last one are stale."""
@@ -69,7 +71,7 @@ class ParameterStore:
         array = np.asarray(value)
         array = array.astype(as_dtype(array.dtype).numpy, copy=False)  # in this machine's byte order
         layout = row_major(array.ndim)
-        buffer = aligned_empty(array.size, array.dtype)
+        buffer = aligned_empty(array.size, array.dtype, f"{role} {name!r} of shape {array.shape}")
         buffer[:] = array.reshape(-1)
         kind = TensorType(tuple(int(s) for s in array.shape), as_dtype(array.dtype))
         self.slots[name] = Slot(name, kind, role, trainable and role == "param", layout, buffer)
@@ -119,9 +121,10 @@ class ParameterStore:
             raise ParameterError("values do not fit the model", notes=tuple(problems[:20]))
         with self.lock:
             packed = [(slot, slot.layout.pack(array.astype(slot.type.dtype.numpy, copy=False))) for slot, array in ready]
-            for slot, data in packed:
-                slot.buffer[:] = data
-            self.version += 1
+            with no_interrupts():
+                for slot, data in packed:
+                    slot.buffer[:] = data
+                self.version += 1
 
     def relayout(self, name: str, layout: Layout) -> None:
         """Stores a value in another layout from now on (its logical value stays)."""
@@ -130,8 +133,9 @@ class ParameterStore:
             if layout == slot.layout:
                 return
             data = layout.pack(slot.numpy())
-            slot.buffer = aligned_empty(data.size, data.dtype)
-            slot.buffer[:] = data
-            slot.layout = layout
-            self.version += 1
-            self.epoch += 1
+            buffer = aligned_empty(data.size, data.dtype, f"{slot.role} {name!r} of shape {slot.shape}")
+            buffer[:] = data
+            with no_interrupts():
+                slot.buffer, slot.layout = buffer, layout
+                self.version += 1
+                self.epoch += 1

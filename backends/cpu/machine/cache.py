@@ -3,25 +3,30 @@
 A key is the SHA-256 of the text without its head comment (models that share a kernel differ there), the sources of this
 package, the processor and the tool versions. Beside ``k_<hash>.py`` lies ``k_<hash>.o``: one line of JSON (key, symbol, checksum) and the object. An entry that is damaged,
 truncated or made for something else is rebuilt, never loaded. Files appear by atomic rename, so processes may race.
+Without a folder that takes them (read-only, full, deleted) kernels are compiled all the same, in each process.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from graphc.runtime.interrupts import no_interrupts
+from graphc.runtime.locks import COMPILING, held_for_forks
 
 from .compile import KernelCompileError, ObjectCode, compile_text
 from .loader import host_cpu, load_object
@@ -76,10 +81,11 @@ class KernelCache:
     """A folder of kernels and the table of those that this process has loaded."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        self.folder = _writable(Path(folder or os.environ.get("GRAPHC_CACHE") or os.path.expanduser("~/.cache/graphc")))
+        self.folder = Path(folder or os.environ.get("GRAPHC_CACHE") or os.path.expanduser("~/.cache/graphc"))
+        self.writable = True
         self.loaded: dict[str, Kernel] = {}
-        self.lock = threading.RLock()
-        _caches.add(self)
+        self.lock = held_for_forks(threading.RLock(), COMPILING)
+        self._find_folder()
         self.hits = 0
         self.misses = 0
 
@@ -102,33 +108,62 @@ class KernelCache:
     def path(self, key: str) -> Path:
         return self.folder / f"k_{key[:16]}.py"
 
+    def _find_folder(self) -> None:
+        try:
+            if str(self.folder).startswith("~"):
+                raise OSError(0, "no home folder")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                return
+        except OSError as e:
+            told = f"the kernel cache {self.folder} is not writable ({e.strerror})"
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="graphc-"))
+            atexit.register(_remove, self.folder, os.getpid())
+            warnings.warn(f"{told}; using {self.folder} for this process", stacklevel=4)
+        except OSError:
+            self._give_up(told)
+
+    def _give_up(self, told: str) -> None:
+        """No files from now on; says so once."""
+        if self.writable:
+            self.writable = False
+            warnings.warn(f"{told}; this process compiles what it needs without it", stacklevel=4)
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        """Writes a file if that is possible."""
+        if self.writable:
+            try:
+                _write(path, data)
+            except OSError as e:
+                self._give_up(f"the kernel cache {self.folder} cannot be written ({e.strerror})")
+
     def _load(self, key: str) -> bool:
         found = read_entry(self.path(key).with_suffix(".o"), key)
-        if found is None:
-            return False
-        address = load_object(found.data, found.symbol)
-        if not address:
-            return False
-        self.loaded[key] = Kernel(f"k_{key[:16]}", address, self.path(key))
-        return True
+        return found is not None and self._map(key, found)
+
+    def _map(self, key: str, code: ObjectCode) -> bool:
+        address = load_object(code.data, code.symbol)
+        if address:
+            self.loaded[key] = Kernel(f"k_{key[:16]}", address, self.path(key))
+        return bool(address)
 
     def _build(self, missing: dict[str, str], progress: Progress | None) -> None:
         if not missing:
             return
         for key, text in missing.items():
-            _write(self.path(key), text.encode())
+            self._keep(self.path(key), text.encode())
         left = list(missing)
-        workers = _start_workers([(k, self.path(k)) for k in left]) if len(left) >= PARALLEL_FROM else []
+        workers = _start_workers([(k, self.path(k)) for k in left]) if len(left) >= PARALLEL_FROM and self.writable else []
         try:
             for done, key in enumerate(left):  # workers begin at the other end; what one leaves undone is built here
                 if progress is not None:
                     progress(done, len(left), self.path(key).name)
                 if not self._load(key):
-                    build_entry(key, missing[key], self.path(key))
-                    if not self._load(key):
-                        raise KernelCompileError(
-                            "a compiled kernel could not be loaded", where=f"text  {self.path(key)}"
-                        )
+                    code = compile_entry(key, missing[key], self.path(key))
+                    self._keep(*entry_file(key, code, self.path(key)))
+                    if not self._map(key, code):
+                        raise KernelCompileError("a compiled kernel could not be loaded", where=f"text  {self.path(key)}")
             if progress is not None:
                 progress(len(left), len(left), self.path(left[-1]).name)
         finally:
@@ -137,11 +172,20 @@ class KernelCache:
                 p.wait()
 
 
+def compile_entry(key: str, text: str, path: Path) -> ObjectCode:
+    """The object of a text whose file is, or would be, ``path``."""
+    return compile_text(text, f"k_{key[:16]}", str(path))
+
+
+def entry_file(key: str, code: ObjectCode, path: Path) -> tuple[Path, bytes]:
+    """Name and contents of the file that keeps an object beside its text."""
+    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": _checksum(key, code)})
+    return path.with_suffix(".o"), head.encode() + b"\n" + code.data
+
+
 def build_entry(key: str, text: str, path: Path) -> None:
     """Compiles a text and puts the object beside it."""
-    code = compile_text(text, f"k_{key[:16]}", str(path))
-    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": _checksum(key, code)})
-    _write(path.with_suffix(".o"), head.encode() + b"\n" + code.data)
+    _write(*entry_file(key, compile_entry(key, text, path), path))
 
 
 def _checksum(key: str, code: ObjectCode) -> str:
@@ -163,27 +207,22 @@ def read_entry(path: Path, key: str) -> ObjectCode | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with no_interrupts():
+        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied ~/.cache meanwhile
+        fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        try:
+            with os.fdopen(fd, "wb") as f:
+                f.write(data)
+            os.replace(name, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
 
 
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as e:
-        other = Path(tempfile.mkdtemp(prefix="graphc-"))
-        warnings.warn(
-            f"the kernel cache {folder} is not writable ({e.strerror}); using {other} for this process", stacklevel=3
-        )
-        return other
+def _remove(folder: Path, pid: int) -> None:
+    if os.getpid() == pid:  # not a process that was forked later
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_workers(jobs: list[tuple[str, Path]]) -> list[subprocess.Popen[str]]:
@@ -212,14 +251,3 @@ def _start_workers(jobs: list[tuple[str, Path]]) -> list[subprocess.Popen[str]]:
 def default_cache() -> KernelCache:
     """The cache of this process: GRAPHC_CACHE, or ~/.cache/graphc."""
     return KernelCache()
-
-
-def _after_fork() -> None:
-    """Another thread may have been compiling when the process was copied."""
-    for c in _caches:
-        c.lock = threading.RLock()
-
-
-_caches: weakref.WeakSet[KernelCache] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

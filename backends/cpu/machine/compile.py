@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.errors import CompileError
+from graphc.runtime.interrupts import no_interrupts
 
 from .symbols import foreign_symbols
 
@@ -31,7 +32,15 @@ class ObjectCode:
 
 
 def compile_text(text: str, entry: str, path: str) -> ObjectCode:
-    """The object of a text that defines ``kernel``; ``entry`` goes into its symbol, ``path`` names it in errors."""
+    """The object of a text that defines ``kernel``; ``entry`` goes into its symbol, ``path`` names it in errors.
+
+    Ctrl-C waits for its end, once: Numba's tables would stay half filled, and this process could compile no more.
+    """
+    with no_interrupts(1):
+        return _compile_text(text, entry, path)
+
+
+def _compile_text(text: str, entry: str, path: str) -> ObjectCode:
     from numba import types
 
     namespace: dict[str, Any] = {"__name__": entry, "__file__": path}

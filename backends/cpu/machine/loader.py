@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from contextlib import suppress
 from typing import Any
 
+from graphc.runtime.interrupts import no_interrupts
+from graphc.runtime.locks import MEMORY, held_for_forks
+
 __all__ = ["host_cpu", "load_object"]
 
-_lock = threading.Lock()
+_lock = held_for_forks(threading.Lock(), MEMORY)
 _engine: Any = None
 _mapped: dict[tuple[str, bytes], int] = {}
 
@@ -33,23 +35,13 @@ def load_object(data: bytes, symbol: str) -> int:
     import llvmlite.binding as llvm
 
     key = (symbol, hashlib.sha256(data).digest())
-    with _lock:
+    with _lock, no_interrupts():  # LLVM takes an object once
         if key not in _mapped:
             engine = _get_engine()
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             engine.finalize_object()
             _mapped[key] = int(engine.get_function_address(symbol))
         return _mapped[key]
-
-
-def _after_fork() -> None:
-    """Another thread may have held the lock when the process was copied."""
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def host_cpu() -> tuple[str, str]:

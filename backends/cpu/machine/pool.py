@@ -18,6 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import DeviceUnavailableError
+from graphc.runtime.limits import cpu_quota
+from graphc.runtime.locks import RUNNING, held_for_forks
+
 from . import driver_words as w
 from .cache import default_cache
 
@@ -28,32 +32,18 @@ MAX_DEPTH = 16
 """Nested loops that a thread's scratch (64 words, 4 a loop) has room for."""
 
 
-@cache
 def default_threads() -> int:
-    """Threads of a program: the least of CPU affinity, the container's quota and GRAPHC_THREADS."""
+    """Threads of a program that is compiled now: the least of CPU affinity, the container's quota and GRAPHC_THREADS."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = min(count, _quota())
+    quota = cpu_quota()
+    if quota is not None:
+        count = min(count, int(quota))
     asked = os.environ.get("GRAPHC_THREADS", "")
     if asked:
         if not asked.isdigit() or int(asked) < 1:
             raise ValueError(f"GRAPHC_THREADS must be a positive number, not {asked!r}")
         count = min(count, int(asked))
     return max(count, 1)
-
-
-def _quota() -> int:
-    """CPUs that the container may use (cgroup v2, then v1)."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
-        return max(int(limit) // int(period), 1)
-    except (OSError, ValueError):
-        pass
-    try:
-        limit = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text()
-        period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text()
-        return max(int(limit) // int(period), 1) if int(limit) > 0 else 1 << 20
-    except (OSError, ValueError):
-        return 1 << 20
 
 
 @cache
@@ -179,8 +169,14 @@ class Pool:
         self.threads = [
             threading.Thread(target=self._live, args=(t,), daemon=True, name=f"graphc-{t}") for t in range(1, n)
         ]
-        for t in self.threads:
-            t.start()
+        try:
+            for t in self.threads:
+                t.start()
+        except BaseException as e:
+            self.stop()
+            if isinstance(e, (RuntimeError, MemoryError)):  # what Python says where the system gives no more threads
+                raise DeviceUnavailableError(f"{n - 1} worker threads cannot be started: {e}", hint="GRAPHC_THREADS=1") from None
+            raise
         self.cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         self.taken: dict[int, int] = {}
         if len(self.cpus) >= n:
@@ -238,13 +234,16 @@ class Pool:
 
 
 _pools: dict[int, Pool] = {}
-_pools_lock = threading.Lock()
+_pools_lock = held_for_forks(threading.RLock(), RUNNING)
+_ended = threading.Event()
 
 
 def get_pool(n: int) -> Pool:
     """The process's pool of ``n`` threads."""
     pool = _pools.get(n)
     if pool is None:
+        if _ended.is_set() and threading.current_thread() is not threading.main_thread():
+            threading.Event().wait()  # a daemon thread of an interpreter that is ending: it goes on no more
         with _pools_lock:
             pool = _pools.get(n)
             if pool is None:
@@ -254,20 +253,20 @@ def get_pool(n: int) -> Pool:
 
 @atexit.register
 def _stop_all() -> None:
-    for p in list(_pools.values()):
+    """Ends the worker threads. A daemon thread's run ends first; those that it wants later never begin.
+
+    Whoever predicts in an exit handler of its own, in the main thread, gets a new pool.
+    """
+    _ended.set()
+    pools = list(_pools.values())
+    _pools.clear()
+    for p in pools:
+        p.lock.acquire(timeout=1.0)
         p.stop()
-    for p in list(_pools.values()):
+    for p in pools:
         for t in p.threads:
             t.join(1.0)
-    _pools.clear()  # whoever still runs a program gets a new pool or an error, not a wait for threads that have ended
-
-
-def _after_fork() -> None:
-    """The child has no worker threads: it starts its own when it needs them."""
-    global _pools_lock
-    _pools.clear()
-    _pools_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_pools.clear)  # the child has no worker threads: it starts its own when it needs them

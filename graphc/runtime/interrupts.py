@@ -1,0 +1,38 @@
+"""Ctrl-C between whole pieces of work: writes to a model are done or not begun."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["no_interrupts"]
+
+
+@contextmanager
+def no_interrupts(patience: int = 1 << 30) -> Iterator[None]:
+    """While the body runs Ctrl-C waits for its end; the one after ``patience`` others does not. For short pieces: nothing shows meanwhile.
+
+    Only the main thread is ever interrupted; what is no Python function (``signal.SIG_IGN``) is left alone.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, Any]] = []
+
+    def wait(number: int, frame: Any) -> None:
+        came.append((number, frame))
+        if len(came) > patience:
+            came.clear()
+            handler(number, frame)
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[-1])
