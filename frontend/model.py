@@ -174,11 +174,12 @@ class Model:
         return self._measure(args, weighted)
 
     def _function(self, mode: str, weighted: bool = False) -> Function:
-        """The function of a mode, with sample weights or without; train_step's depends on which parameters are trainable."""
+        """The function of a mode, with sample weights or without; train_step's depends on what is frozen or in eval mode."""
         key: Any = (mode, weighted) if weighted else mode
         norm = mode == "train_step" and self.gradient_norm
         if mode == "train_step":
-            key = (mode, tuple(p.trainable for p in self.module.parameters()), weighted, norm)
+            inside = [self.module, *(m for _, m in self.module.named_modules())]
+            key = (mode, tuple(p.trainable for p in self.module.parameters()), tuple(m.trains for m in inside), weighted, norm)
         found = self._functions.get(key)
         if found is None:
             if mode not in MODES:

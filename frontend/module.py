@@ -70,6 +70,10 @@ class Module:
                 return _resolved(value)
         return value
 
+    def __getattr__(self, name: str) -> Any:
+        hint = _ELSEWHERE.get(name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)
         if isinstance(value, Node):
@@ -86,9 +90,29 @@ class Module:
 
     @property
     def training(self) -> bool:
-        """True while a training step is traced; a constant of the graph."""
+        """True while a training step is traced, unless :meth:`eval` was called; a constant of the graph."""
         trace = current_trace()
-        return trace is not None and trace.training
+        return trace is not None and trace.trains and self.trains
+
+    @property
+    def trains(self) -> bool:
+        """Whether this module behaves in training steps as in training: False after :meth:`eval`."""
+        return not vars(self).get("_graphc_eval", False)
+
+    def train(self, mode: bool = True) -> Module:
+        """Undoes :meth:`eval`, or with ``mode=False`` does it; gives back the module."""
+        for m in (self, *(m for _, m in self.named_modules())):
+            vars(m)["_graphc_eval"] = not mode
+        return self
+
+    def eval(self) -> Module:
+        """Makes this module and all in it behave in training steps as in predictions: dropout passes everything, batch norm uses its
+        running statistics and leaves them as they are. Its parameters are still trained; see :meth:`freeze`.
+
+        Predictions and evaluations need no call: they always run in this mode. ``gc.compile``'s models see the change in their next
+        step, a ``gc.step`` has what was set when it was made.
+        """
+        return self.train(False)
 
     # -- the tree --------------------------------------------------------------------------------------------------
     def walk(self) -> Iterator[tuple[str, Module | Parameter]]:
@@ -125,6 +149,15 @@ class Module:
         for p in self.parameters():
             p.trainable = value
         return self
+
+    @property
+    def trainable(self) -> bool:
+        """Whether any parameter is trained; assigning it (Keras' way) freezes or unfreezes all of them, and nothing else."""
+        return any(p.trainable for p in self.parameters())
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.requires_grad_(value)
 
     def freeze(self) -> Module:
         """No parameter of this module is trained from now on."""
@@ -202,6 +235,22 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, (list, tuple)) and any(isinstance(v, Parameter) for v in value):
         return type(value)(_resolved(v) for v in value)
     return value
+
+
+# where that is done which users of torch and Keras look for in a module
+_ELSEWHERE = {
+    **dict.fromkeys(("to", "cuda", "cpu"), 'a device is an argument of the compiler: gc.compile(module, ..., target="cpu")'),
+    **dict.fromkeys(("float", "double", "half"), 'a dtype is an argument of layers and specs: nn.Linear(3, 4, dtype="float64")'),
+    **dict.fromkeys(("fit", "evaluate", "predict", "summary", "save", "load"), "model = gc.compile(module, gc.spec(...), loss=..., optimizer=...) has it"),
+    **dict.fromkeys(("compile", "build"), "model = gc.compile(module, gc.spec(...), loss=..., optimizer=...)"),
+    **dict.fromkeys(("register_forward_hook", "register_forward_pre_hook"), 'model.tap("name") gives what a module inside gave'),
+    "add_weight": "self.weight = nn.Parameter(shape, init=...)",
+    "apply": "layers take init=..., and a parameter's values can be assigned: p.assign(array)",
+    "modules": "module.named_modules()",
+    "register_buffer": "self.name = nn.Buffer(array)",
+    "register_parameter": "self.name = nn.Parameter(shape)",
+    "zero_grad": "gradients are values of one step: nothing is kept that must be set to zero",
+}
 
 
 _PART = re.compile(r"\w+")

@@ -91,6 +91,15 @@ class Parameter:
         if self.store is not None:
             self.store.set_trainable(self.name, bool(value))
 
+    @property
+    def requires_grad(self) -> bool:
+        """Another name of ``trainable``: torch's."""
+        return self.trainable
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.trainable = value
+
     def initial(self, seed: int, name: str) -> np.ndarray:
         """The first values under a seed and a name."""
         if self.value is not None:

@@ -67,10 +67,11 @@ class Trace:
     """What one trace collects: the state it touched, the writes it makes, module scopes, random streams.
 
     ``store`` is decided by the first parameter that has one; a trace that meets only new parameters makes a store.
+    ``trains`` says whether this is a training step, ``training`` whether the module that runs now shall behave so.
     """
 
     name: str
-    training: bool = False
+    trains: bool = False
     store: ParameterStore | None = None
     provenance: Provenance = field(default_factory=Provenance)
     versions: dict[str, list[Node]] = field(default_factory=dict)  # of each param and state, in trace order
@@ -81,12 +82,16 @@ class Trace:
     step: Callable[[], Node] | None = None  # the counter of random numbers
     optimizers: dict[int, str] = field(default_factory=dict)  # id -> prefix of its state, for those used here
     keep: list[Any] = field(default_factory=list)  # keeps ids valid while tracing
+    training: bool = False
     _paths: dict[int, str] = field(default_factory=dict)  # id of module or parameter -> name
     _scope: list[str] = field(default_factory=list)
     _bound_here: list[Parameter] = field(default_factory=list)
     _new_store: bool = False
     _ordinals: dict[str, int] = field(default_factory=dict)
     _streams: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.training = self.trains
 
     # -- provenance ------------------------------------------------------------------------------------------------
     def _locate(self) -> tuple[tuple[Loc, ...], tuple[str, ...]]:
@@ -140,8 +145,9 @@ class Trace:
         """Runs the body of a module's call under its path; errors are told where they happened."""
         if id(module) not in self._paths:
             self.register(module)
-        path = self._paths[id(module)]
+        path, outer = self._paths[id(module)], self.training
         self._scope.append(path)
+        self.training = self.trains and module.trains
         try:
             yield path
         except GraphcError as e:
@@ -150,6 +156,7 @@ class Trace:
             raise
         finally:
             self._scope.pop()
+            self.training = outer
 
     def record_call(self, path: str, module: Module, output: Any) -> None:
         if id(module) in self.taps:
@@ -241,7 +248,7 @@ class Trace:
             step = self.step()
         else:
             step = self.state("random.step", np.zeros((), int64.numpy))
-            if len(self.versions["random.step"]) == 1 and self.training:
+            if len(self.versions["random.step"]) == 1 and self.trains:
                 self.write("random.step", step + 1)
             step = self.versions["random.step"][0]
         ordinal = self._ordinals.get(self.scope, 0)

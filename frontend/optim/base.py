@@ -70,6 +70,16 @@ class Optimizer:
 
     slots: ClassVar[Any] = ()
 
+    def __new__(cls, *args: Any, **settings: Any) -> Any:
+        if args and not isinstance(args[0], (int, float, str, np.number)):
+            raise ArgumentError(
+                f"{cls.__name__} takes settings, not {type(args[0]).__name__}: what is trained is said later",
+                hint=f"optim.{cls.__name__}(lr=1e-3), given to gc.compile, or to its minimize(loss, module.parameters()) in a gc.step",
+            )
+        if "learning_rate" in settings:
+            raise ArgumentError(f"{cls.__name__}: the learning rate is called lr", hint=f"optim.{cls.__name__}(lr={settings['learning_rate']!r})")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         self.check()
 
@@ -184,7 +194,7 @@ class Optimizer:
             raise TraceError("minimize was called outside of a trace", hint="step = gc.step(fn, *specs)")
         if not isinstance(loss, Node) or loss.shape != ():
             raise ShapeError(f"a loss must be a scalar, not {loss!r}", hint="loss.mean()")
-        if not trace.training:
+        if not trace.trains:
             raise TraceError("minimize works in a training step only", hint="gc.step(fn, *specs)")
         flat, _ = split_groups(params)
         for p in flat:

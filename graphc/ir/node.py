@@ -94,6 +94,10 @@ class Node:
         """The last two axes exchanged."""
         return _apply("swapaxes", self, -1, -2)
 
+    def detach(self) -> Node:
+        """``stop_gradient``, by torch's name."""
+        return _apply("stop_gradient", self)
+
     # -- the user's tensor ------------------------------------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
