@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, FileFormatError, GraphcError
+from graphc.runtime.interrupts import no_interrupts
 
 try:
     import fcntl
@@ -61,9 +62,12 @@ def write_atomic(path: str | os.PathLike[str], data: Iterable[Any], keep: int = 
     target = os.path.abspath(os.fspath(path))
     folder = os.path.dirname(target)
     remove_stale(target)
-    handle, temporary = _temporary(target)
+    temporary = ""
     try:
-        with os.fdopen(handle, "wb") as f:
+        with no_interrupts():
+            handle, temporary = _temporary(target)
+            f = os.fdopen(handle, "wb")
+        with f:
             for piece in data:
                 f.write(piece)
             f.flush()
@@ -77,6 +81,7 @@ def write_atomic(path: str | os.PathLike[str], data: Iterable[Any], keep: int = 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(e, OSError):
+            e.filename = target  # not the temporary one's
             e.add_note(f"{target} is as it was before" if os.path.exists(target) else f"{target} was not written")
         raise
     with contextlib.suppress(OSError):  # the rename itself is on disk only when the folder is

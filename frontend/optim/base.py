@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc import ops
-from graphc.errors import ArgumentError, ShapeError, TraceError
+from graphc.errors import ArgumentError, OutOfMemoryError, ShapeError, TraceError
 from graphc.ir.dtypes import float32, float64, int64
 from graphc.ir.node import Node
 from graphc.ir.types import TupleType
@@ -168,7 +168,11 @@ class Optimizer:
 
         def add(name: str, value: Callable[[], Any]) -> None:
             if f"{prefix}.{name}" not in store:
-                store.add(f"{prefix}.{name}", value(), role="state")
+                try:
+                    first = value()
+                except MemoryError as e:
+                    raise OutOfMemoryError(f"out of memory: the optimiser's {name}: {e}") from None
+                store.add(f"{prefix}.{name}", first, role="state")
 
         wide = float64 if any(p.dtype == float64 for p, _, _ in assigned) else float32
         add("step", partial(np.zeros, (), int64.numpy))
