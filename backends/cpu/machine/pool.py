@@ -161,6 +161,7 @@ class Pool:
         self.control = (ctypes.c_int64 * words).from_address(self._memory.ctypes.data + 8 * skip)
         self._control_address = ctypes.addressof(self.control)
         self.lock = threading.Lock()
+        self.ended = False
         self._start = partial(ctypes.CFUNCTYPE(ctypes.c_int32)(start), *_leading(0, n, self._control_address))
         self.parked = [False] * n
         self.wake = [threading.Lock() for _ in range(n)]  # a plain lock wakes faster than a semaphore
@@ -196,6 +197,8 @@ class Pool:
 
     def run(self, program: LaunchList) -> None:
         with self.lock:
+            if self.ended:
+                raise SystemExit  # in a daemon thread of an interpreter that ends: the thread ends too, quietly and without locks
             c = self.control
             try:
                 c[w.CALLING] = 1  # from here on nobody parks; an interrupt before the start leaves no run half begun
@@ -243,7 +246,7 @@ def get_pool(n: int) -> Pool:
     pool = _pools.get(n)
     if pool is None:
         if _ended.is_set() and threading.current_thread() is not threading.main_thread():
-            threading.Event().wait()  # a daemon thread of an interpreter that is ending: it goes on no more
+            raise SystemExit
         with _pools_lock:
             pool = _pools.get(n)
             if pool is None:
@@ -253,7 +256,7 @@ def get_pool(n: int) -> Pool:
 
 @atexit.register
 def _stop_all() -> None:
-    """Ends the worker threads. A daemon thread's run ends first; those that it wants later never begin.
+    """Ends the worker threads. A daemon thread's run ends first, and the thread with its next one.
 
     Whoever predicts in an exit handler of its own, in the main thread, gets a new pool.
     """
@@ -261,8 +264,11 @@ def _stop_all() -> None:
     pools = list(_pools.values())
     _pools.clear()
     for p in pools:
-        p.lock.acquire(timeout=1.0)
+        free = p.lock.acquire(timeout=1.0)
+        p.ended = True
         p.stop()
+        if free:
+            p.lock.release()
     for p in pools:
         for t in p.threads:
             t.join(1.0)
