@@ -158,6 +158,15 @@ class Trace:
             self._scope.pop()
             self.training = outer
 
+    @contextmanager
+    def scoped(self, name: str) -> Iterator[None]:
+        """What is made inside belongs to ``name`` and to no module: an optimiser's update, for example."""
+        self._scope.append(name)
+        try:
+            yield
+        finally:
+            self._scope.pop()
+
     def record_call(self, path: str, module: Module, output: Any) -> None:
         if id(module) in self.taps:
             self.taps[id(module)].append(output)

@@ -213,6 +213,11 @@ class Optimizer:
         pairs = loss_gradients(loss, [p for p, _, _ in assigned], trace)
         if not any(n is loss for n in trace.finite):
             trace.finite.append(loss)
+        with trace.scoped(prefix):
+            self._update(trace, prefix, assigned, pairs)
+
+    def _update(self, trace: Trace, prefix: str, assigned: Sequence[Assigned], pairs: Sequence[tuple[Any, Node]]) -> None:
+        """The new values of parameters and moments, written in the trace."""
         step, last = self._count(trace, prefix)
 
         def chosen(new: Node, old: Node) -> Node:
@@ -228,20 +233,21 @@ class Optimizer:
         if self.clip_norm is not None:
             grads = clip_by_global_norm(grads, self.clip_norm)
         for (p, view, rate), g in zip(assigned, grads, strict=True):
-            old = trace.value(p)
-            state = {slot: trace.read(f"{prefix}.{slot}.{p.name}") for slot in view.state_spec(p)}
-            lr = trace.read(f"{prefix}.{rate}")
-            if view.schedule is not None:
-                lr = view.schedule((step - 1).cast(float64), lr.cast(float64))
-            out = view.update(old, g, state, lr, step)
-            new, *moments = (out,) if isinstance(out, Node) and not isinstance(out.type, TupleType) else out
-            trace.write(p.name, chosen(new, old))
-            for slot, value in zip(state, moments, strict=True):
-                trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))
-            if self.ema is not None:
-                mean = trace.read(f"{prefix}.ema.{p.name}")
-                moved = ops.where(ops.eq(step, 1), new, mean * self.ema + new * (1.0 - self.ema))
-                trace.write(f"{prefix}.ema.{p.name}", chosen(moved, mean))
+            with trace.scoped(f"{prefix}.{p.name}"):
+                old = trace.value(p)
+                state = {slot: trace.read(f"{prefix}.{slot}.{p.name}") for slot in view.state_spec(p)}
+                lr = trace.read(f"{prefix}.{rate}")
+                if view.schedule is not None:
+                    lr = view.schedule((step - 1).cast(float64), lr.cast(float64))
+                out = view.update(old, g, state, lr, step)
+                new, *moments = (out,) if isinstance(out, Node) and not isinstance(out.type, TupleType) else out
+                trace.write(p.name, chosen(new, old))
+                for slot, value in zip(state, moments, strict=True):
+                    trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))
+                if self.ema is not None:
+                    mean = trace.read(f"{prefix}.ema.{p.name}")
+                    moved = ops.where(ops.eq(step, 1), new, mean * self.ema + new * (1.0 - self.ema))
+                    trace.write(f"{prefix}.ema.{p.name}", chosen(moved, mean))
 
     def _count(self, trace: Trace, prefix: str) -> tuple[Node, Node | None]:
         """Counts this call, once a trace: (number of the update that it belongs to, whether it makes it: None for always)."""

@@ -128,7 +128,9 @@ def _carries_gradient(node: Node) -> bool:
 def _through(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) -> Sequence[Any]:
     """The gradient of a composite without a rule: that of its decomposition."""
     assert node.op.decompose is not None
-    body = node.op.decompose(*node.inputs, **node.attrs)
+    # what the decomposition makes is the forward pass, also where only the gradient reads it
+    with prov.recording(prov.locs(node), prov.inner_scopes(node)) if prov is not None else nullcontext():
+        body = node.op.decompose(*node.inputs, **node.attrs)
     results = list(body) if isinstance(body, (tuple, list)) else [body]
     if isinstance(node.type, TupleType):
         pairs = [(results[i], c) for i, c in g.items()]

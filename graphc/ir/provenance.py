@@ -93,9 +93,13 @@ class Provenance:
         for n in nodes:
             origin = self.of(n)
             locs |= origin.locs
-            scopes |= {f"{scope}{s}" for s in origin.scopes} if scope else origin.scopes
+            scopes |= {f"{scope}{s}" for s in origin.scopes or ("",)} if scope else origin.scopes
         with self.recording(locs, scopes) as p:
             yield p
+
+    def inner_scopes(self, node: Node) -> set[str]:
+        """The scopes of what a composite decomposes into: its own, with its name as the innermost."""
+        return {f"{s}/{node.op.name}" if s else node.op.name for s in self.of(node).scopes or ("",)}
 
 
 _Recording = tuple[Provenance, tuple[Loc, ...], tuple[str, ...], Locate | None]

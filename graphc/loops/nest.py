@@ -100,6 +100,8 @@ class Nest:
     scatter: Scatter | None = None
     nodes: tuple[Node, ...] = field(default=(), compare=False)
     """The graph nodes it computes, for names and provenance."""
+    values: tuple[tuple[Node, Scalar], ...] = field(default=(), compare=False)
+    """The scalar of each node that has one: says which line of a kernel computes what."""
 
     @property
     def ranges(self) -> dict[str, Size]:

@@ -60,7 +60,7 @@ def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False)
 def _body(node: Node, prov: Provenance) -> list[Node]:
     """The decomposition of a composite; its nodes come from the composite's lines, with its name as innermost scope."""
     origin = prov.of(node)
-    scopes = {f"{s}/{node.op.name}" if s else node.op.name for s in (origin.scopes or {""})}
+    scopes = prov.inner_scopes(node)
     if node._decomposed is None:
         with prov.recording(origin.locs, scopes):
             assert node.op.decompose is not None

@@ -67,7 +67,7 @@ def build_nest(group: Group, stored: set[Node]) -> Nest:
     nodes = tuple(group.index)
     name = f"{_name(group.prologue)}_into_{_name(nodes)}" if group.prologue else _name(nodes)
     nodes = (*group.prologue, *nodes)
-    return Nest(group.kind, name, tuple(group.outer), tuple(group.inner), stages, group.contract, nodes=nodes)
+    return Nest(group.kind, name, tuple(group.outer), tuple(group.inner), stages, group.contract, nodes=nodes, values=tuple(ready.items()))
 
 
 def _name(nodes: tuple[Node, ...]) -> str:
@@ -112,7 +112,8 @@ def resolve(nest: Nest, places: Mapping[Node, Place]) -> Nest:
         for st in nest.stages
     )
     contract = nest.contract and replace(nest.contract, a=flat(nest.contract.a), b=flat(nest.contract.b))
-    return _collapse(replace(nest, stages=stages, contract=contract))
+    values = tuple((n, flat(v)) for n, v in nest.values)
+    return _collapse(replace(nest, stages=stages, contract=contract, values=values))
 
 
 def _collapse(nest: Nest) -> Nest:
@@ -162,4 +163,4 @@ def _merge(nest: Nest, a: Axis, b: Axis) -> Nest | None:
         Stage(tuple(move(w) for w in st.points), tuple(replace(x, value=sub(x.value)) for x in st.accs), tuple(move(w) for w in st.writes))
         for st in nest.stages
     )
-    return replace(nest, stages=stages)
+    return replace(nest, stages=stages, values=tuple((n, sub(v)) for n, v in nest.values))

@@ -40,7 +40,7 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
         for w in stage.points:
             out.store(w)
     out.close()
-    return Printed(out.render(), out.slots)
+    return Printed(out.render(), out.slots, names=out.names)
 
 
 def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:

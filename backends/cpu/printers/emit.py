@@ -178,6 +178,7 @@ class Emitter(KernelText):
         scope = self.chain[self._depth(s)]
         text = self._text(s, scope)
         name = self.fresh()
+        self.names[name] = s
         self.line(f"{name} = {text}", scope)
         scope.known[s] = name
 

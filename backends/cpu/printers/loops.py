@@ -33,7 +33,7 @@ def print_loops(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> P
     for stage in nest.stages:
         _stage(out, nest, stage, axis if inside else None, count)
     out.close()
-    return Printed(out.render(), out.slots)
+    return Printed(out.render(), out.slots, names=out.names)
 
 
 def choose_lane_axis(nest: Nest) -> Axis | None:

@@ -45,4 +45,4 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     out.line(f"{write}({po}, r * {columns} + j, 0, x, 1, w)")
     for _ in range(3):
         out.close()
-    return Printed(out.render(), out.slots)
+    return Printed(out.render(), out.slots, names=out.names)

@@ -35,6 +35,8 @@ class Printed:
     text: str
     slots: list[Slot]
     units: str = ""
+    names: dict[str, Scalar] = field(default_factory=dict)
+    """The scalar that each variable holds: its line can be told apart in the text."""
 
 
 @dataclass(eq=False)
@@ -71,6 +73,7 @@ class KernelText:
         self.chain: list[Scope] = [Scope()]
         self.vars: dict[str, str] = {"trip": "trip"}
         self.count = 0
+        self.names: dict[str, Scalar] = {}
 
     # -- names ---------------------------------------------------------------------------------------------------------
     def fresh(self, prefix: str = "v") -> str:

@@ -41,6 +41,8 @@ class Printed:
     params: list[Param]
     points: Size
     width: int
+    names: dict[str, Scalar] = field(default_factory=dict)
+    """The scalar that each variable holds: its line can be told apart in the text."""
 
 
 @dataclass(eq=False)
@@ -72,6 +74,7 @@ class KernelText:
         self.vars = {a.name: f"i{n}" for n, a in enumerate(axes)}
         self.ranges = nest.ranges
         self.counts = {"v": 0, "j": 0}
+        self.names: dict[str, Scalar] = {}
 
     # -- parameters ------------------------------------------------------------------------------------------------------
     def _param(self, key: Any, kind: str, prefix: str, dtype: DType, value: Any) -> str:
@@ -231,7 +234,7 @@ class KernelText:
         # a load stays inside the loop over points: threads without a point touch no memory
         block = self._place(names, operands(s), 1 if s.op == "load" else 0)
         text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
-        self.name(s, text, block)
+        self.names[self.name(s, text, block)] = s
 
     def store(self, w: Write) -> None:
         value = self.value(w.value)
@@ -268,7 +271,7 @@ class KernelText:
         head = [f"# {c}" for c in self.comment.splitlines()]
         head.append(f"# {'one thread' if width == 1 else 'one warp'} a point; {types}")
         head += ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice", "", "", "@cuda.jit"]
-        return Printed("\n".join(head + top.render(0)) + "\n", params, points, width)
+        return Printed("\n".join(head + top.render(0)) + "\n", params, points, width, self.names)
 
 
 def _negative(e: Size) -> bool:
