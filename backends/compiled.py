@@ -1,11 +1,13 @@
-"""What every executable made of kernels has in common: it can be looked at, and it explains a loss that is not finite."""
+"""What every lowered or compiled graph has in common: it can be looked at, and it explains a loss that is not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from graphc.errors import NonFiniteError
+from graphc.errors import ArgumentError, NonFiniteError
+from graphc.inspect.cost import Cost, cost_of
+from graphc.inspect.fused import fused_text
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, PassRecord
 from graphc.runtime.store import ParameterStore
@@ -16,21 +18,35 @@ from graphc.schedule.program import Schedule
 
 from .reference import BACKEND as REFERENCE
 
-__all__ = ["Compiled"]
+__all__ = ["Compiled", "Lowering"]
 
 
-class Compiled:
-    """A graph that went through passes and schedule and became kernels; ``program.kernels`` has one entry a launch."""
+class Lowering:
+    """A graph that went through passes and schedule and became the text of kernels; ``program.kernels`` has one entry a launch."""
 
+    target: str
     graph: Graph
-    store: ParameterStore | None
     lowered: Lowered
     schedule: Schedule
     program: Any
 
     def listing(self) -> str:
-        """The launches in order, as text."""
-        raise NotImplementedError
+        """Launches in order, with barriers, buffers and the user lines they come from."""
+        prov = self.lowered.graph.provenance
+        lines = []
+        for i in self.schedule.items:
+            if getattr(i, "barrier", False):
+                lines.append("-- barrier --")
+            if i in self.program.kernels:
+                k = self.program.kernels[i]
+                locs = sorted({str(loc) for n in k.launch.nest.nodes for loc in prov.locs(n)})
+                axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
+                lines.append(
+                    f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}]  {k.launch.nest.name}" + (f"   # {', '.join(locs)}" if locs else "")
+                )
+            else:
+                lines.append(type(i).__name__.lower())
+        return "\n".join(lines)
 
     @property
     def stages(self) -> dict[str, str]:
@@ -39,6 +55,23 @@ class Compiled:
         out |= {p.name: p.as_text() for p in self.lowered.passes}
         out["schedule"] = self.listing()
         return out
+
+    def as_text(self, stage: str = "") -> str:
+        """One stage as text: "traced", the name of a pass, "fused" (nodes by kernel), "schedule" (launches) or "kernels" (their
+        source); the graph that was scheduled if empty."""
+        if not stage:
+            return str(self.lowered.graph)
+        if stage == "fused":
+            return fused_text(self.schedule)
+        if stage == "kernels":
+            return "\n".join({k.kernel.name: f"# {k.kernel.name}\n{k.printed.text}" for k in self.kernels}.values())
+        shown = self.stages
+        if stage not in shown:
+            raise ArgumentError(f"no stage {stage!r}", hint=", ".join([*shown, "fused", "kernels"]))
+        return shown[stage]
+
+    def __str__(self) -> str:
+        return self.as_text()
 
     @property
     def passes(self) -> list[PassRecord]:
@@ -57,11 +90,24 @@ class Compiled:
         """Why two nodes share a kernel or do not, in one sentence; ``a`` and ``b`` are nodes or operator names."""
         return explain(self.schedule.grouping, a, b)
 
+    def dims(self, dims: Mapping[str, int] | None = None) -> dict[str, int]:
+        """A value for every named dim: the given ones, else the hints, else 64."""
+        hints = self.graph.meta.get("hints", {})
+        return {d: hints.get(d) or 64 for d in self.graph.dims} | dict(dims or {})
+
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
         """The memory plan, known before the first run: for given sizes, else for the hints of the named dims (64 without)."""
-        hints = self.graph.meta.get("hints", {})
-        sizes = {d: hints.get(d) or 64 for d in self.graph.dims} | dict(dims or {})
-        return plan_memory(self.schedule, sizes)
+        return plan_memory(self.schedule, self.dims(dims))
+
+    def cost_analysis(self, dims: Mapping[str, int] | None = None) -> Cost:
+        """Work and traffic of a run, before the first one: in all, by kernel and by module; sizes as in :meth:`memory_analysis`."""
+        return cost_of(self.schedule, self.dims(dims))
+
+
+class Compiled(Lowering):
+    """A lowered graph whose kernels can run, over a store."""
+
+    store: ParameterStore | None
 
     def not_finite(self, args: Mapping[str, Any]) -> None:
         """Nothing was written: the reference finds who produced the value, and raises."""

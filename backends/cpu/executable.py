@@ -32,6 +32,8 @@ BINDINGS = 32
 class CpuExecutable(Compiled):
     """A graph compiled to kernels. Compilation happens when it is made; a new value of a named dim compiles nothing."""
 
+    target = "cpu"
+
     def __init__(
         self, graph: Graph, store: ParameterStore | None, *, threads: int | None = None, width: int | None = None, progress: Any = None
     ):
@@ -129,25 +131,6 @@ class CpuExecutable(Compiled):
         if status:
             self.not_finite(args)
         return {name: outs[i] for name, i in binding.returned}
-
-    # -- looking ---------------------------------------------------------------------------------------------------------
-    def listing(self) -> str:
-        """Launches in order, with barriers, buffers and the user lines they come from."""
-        prov = self.lowered.graph.provenance
-        lines = []
-        for i in self.schedule.items:
-            if getattr(i, "barrier", False):
-                lines.append("-- barrier --")
-            if i in self.program.kernels:  # type: ignore[comparison-overlap]
-                k = self.program.kernels[i]  # type: ignore[index]
-                locs = sorted({str(loc) for n in k.launch.nest.nodes for loc in prov.locs(n)})
-                axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
-                lines.append(
-                    f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}]  {k.launch.nest.name}" + (f"   # {', '.join(locs)}" if locs else "")
-                )
-            else:
-                lines.append(type(i).__name__.lower())
-        return "\n".join(lines)
 
 
 SMALL = 200_000

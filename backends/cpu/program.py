@@ -26,7 +26,7 @@ from .printers.loops import print_loops
 from .printers.scatter import print_scatter
 from .printers.text import Printed, Slot
 
-__all__ = ["Binding", "KernelLaunch", "Program"]
+__all__ = ["Binding", "KernelLaunch", "Program", "print_kernels"]
 
 LINES = 8
 """Lines and scopes that the comment of a kernel names."""
@@ -58,6 +58,11 @@ def comment_of(launch: Launch, graph: Graph) -> str:
     return "\n".join(lines)
 
 
+def print_kernels(schedule: Schedule, facts: Facts) -> list[Printed]:
+    """The kernel of each launch, in order, as text."""
+    return [PRINTERS[i.nest.kind](i.nest, schedule.buffers, facts, comment_of(i, schedule.graph)) for i in schedule.launches()]
+
+
 class Program:
     """Kernels of a schedule, compiled and loaded."""
 
@@ -65,7 +70,7 @@ class Program:
         self.schedule = schedule
         self.facts = facts
         launches = schedule.launches()
-        printed = [PRINTERS[i.nest.kind](i.nest, schedule.buffers, facts, comment_of(i, schedule.graph)) for i in launches]
+        printed = print_kernels(schedule, facts)
         kernels = default_cache().get([p.text for p in printed], progress)
         self.kernels = {i: KernelLaunch(i, p, k) for i, p, k in zip(launches, printed, kernels, strict=True)}
 

@@ -29,6 +29,8 @@ LIMITS = Limits(tile=(1, 1), line=0)
 class CudaSimExecutable(Compiled):
     """A graph as CUDA kernels that the simulator runs. Parameters are row-major copies; updates are written back at the end."""
 
+    target = "cuda-sim"
+
     def __init__(self, graph: Graph, store: ParameterStore | None = None):
         if store is None and any(i.role != "arg" for i in graph.inputs):
             raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")

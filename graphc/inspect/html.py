@@ -1,80 +1,81 @@
-"""One self-contained HTML page of a compiled model: stages, graphs and kernels. No script, no network."""
+"""The report as one HTML file that needs no network: the data of :mod:`graphc.inspect.data` and the page that shows it.
+
+The page is made of small files in ``page/``: a template, a style sheet, scripts in the order of :data:`SCRIPTS`, and the libraries in
+``page/vendor`` (their versions, licences and checksums stand beside them). Everything a user can name is data, never markup: the page
+puts it into the document as text, and ``<`` does not occur in the JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from .program import kernels, passes, stages
+from .data import report_data
 
-__all__ = ["page", "write_page"]
+__all__ = ["SCRIPTS", "VENDORED", "page", "write_page", "write_report"]
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
-pre { background: var(--soft); border-radius: 6px; font: 12.5px/1.45 ui-monospace, monospace; overflow-x: auto; padding: .8rem; }
-details { border: 1px solid var(--line); border-radius: 6px; margin: .5rem 0; padding: .3rem .8rem; }
-summary { cursor: pointer; } summary small { opacity: .65; }
-table { border-collapse: collapse; margin: .8rem 0; }
-td, th { border-bottom: 1px solid var(--line); padding: .15rem .9rem .15rem 0; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } nav a { margin-right: 1rem; } .c { opacity: .6; }
-"""
+FOLDER = Path(__file__).parent / "page"
+VENDORED = ("cytoscape.min.js", "cytoscape-dagre.min.js")
+SCRIPTS = (
+    "tools.js", "model.js", "state.js", "tree.js", "layout.js", "graph.js", "stages.js", "source.js", "kernels.js", "panel.js",
+    "memory.js", "launches.js", "tables.js", "compare.js", "search.js", "export.js", "keys.js", "main.js",
+)  # fmt: skip
 
 
-def page(title: str, executables: Mapping[str, Any], summary: str = "") -> str:
-    """The page's text. ``executables`` maps a mode (``train_step``) to its compiled program; everything is escaped."""
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
-        "<nav>" + "".join(f'<a href="#{escape(m, quote=True)}">{escape(m)}</a>' for m in executables) + "</nav>",
-    ]
-    if summary:
-        parts.append(f"<pre>{escape(summary)}</pre>")
-    for mode, executable in executables.items():
-        parts.append(f'<h2 id="{escape(mode, quote=True)}">{escape(mode)}</h2>')
-        parts.append(_passes(executable))
-        shown = stages(executable)
-        parts.append(f"<h3>Stages ({len(shown)})</h3>")
-        for i, (name, text) in enumerate(shown.items()):
-            parts.append(_section(name, f"{text.count(chr(10)) + 1} lines", _lines(text), opened=i == 0))
-        listed = kernels(executable)
-        if listed:
-            parts.append(f"<h3>Kernels ({len(listed)})</h3>")
-            parts += [_section(k.name, k.about, _lines(k.source)) for k in listed]
-    parts.append("</body></html>")
-    return "\n".join(parts) + "\n"
+@cache
+def _asset(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _passes(executable: Any) -> str:
-    rows = passes(executable)
-    if not rows:
-        return ""
-    body = "".join(
-        f'<tr><td>{escape(p.name)}</td><td class="n">{p.seconds * 1e3:.2f} ms</td>'
-        f'<td class="n">{p.before}</td><td class="n">{p.after}</td></tr>'
-        for p in rows
-    )
-    return f"<h3>Passes ({len(rows)})</h3><table><tr><th>pass</th><th>time</th><th>nodes before</th><th>after</th></tr>{body}</table>"
-
-
-def _section(name: str, note: str, body: str, opened: bool = False) -> str:
-    return f"<details{' open' if opened else ''}><summary>{escape(name)} <small>{escape(note)}</small></summary>{body}</details>"
-
-
-def _lines(text: str) -> str:
-    """Text with its comments dimmed."""
+def page(data: Mapping[str, Any]) -> str:
+    """The page's text for the data of a report."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    parts = {
+        "TITLE": escape(f"{data['title']} - graphc report"),
+        "STYLE": _asset("style.css"),
+        "VENDOR": "\n".join(_asset(f"vendor/{name}") for name in VENDORED),
+        "SCRIPT": "\n".join(_asset(name) for name in SCRIPTS),
+        # inside a script element only "<" could end it or start a comment
+        "DATA": text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"),
+    }
     out = []
-    for line in text.splitlines():
-        code, mark, comment = line.partition("  # ")
-        out.append(escape(code) + (f'<span class="c">{escape(mark + comment)}</span>' if mark else ""))
-    return "<pre>" + "\n".join(out) + "</pre>"
+    for i, piece in enumerate(_asset("page.html").split("@@")):
+        out.append(parts[piece] if i % 2 else piece)
+    return "".join(out)
 
 
-def write_page(path: str | os.PathLike[str], title: str, executables: Mapping[str, Any], summary: str = "") -> None:
-    """Writes :func:`page` to a file."""
-    Path(path).write_text(page(title, executables, summary), encoding="utf-8")
+def write_page(path: str | os.PathLike[str], data: Mapping[str, Any]) -> None:
+    """Writes :func:`page` to a file, which appears whole or not at all."""
+    target = Path(path)
+    fd, name = tempfile.mkstemp(dir=target.parent, prefix=target.stem[:50], suffix=".tmp")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as f:
+            f.write(page(data))
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_report(
+    path: str | os.PathLike[str],
+    programs: Mapping[str, Any],
+    title: str,
+    *,
+    modules: Sequence[Mapping[str, Any]] = (),
+    profiles: Mapping[str, Mapping[str, Any]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> None:
+    """The report of programs (see :func:`graphc.inspect.data.report_data`) as one HTML file; a path that ends in ``.json`` gets the data."""
+    data = report_data(programs, title, modules=modules, profiles=profiles, dims=dims)
+    if Path(path).suffix == ".json":
+        Path(path).write_text(json.dumps(data, ensure_ascii=False, allow_nan=False, indent=1), encoding="utf-8", errors="backslashreplace")
+    else:
+        write_page(path, data)

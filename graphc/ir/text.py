@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import base64
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,37 @@ from .layout import Layout
 from .node import Node
 from .op import OpDef, lookup
 
-__all__ = ["parse_graph", "print_graph"]
+__all__ = ["attr_text", "node_names", "node_text", "parse_graph", "print_graph"]
+
+
+def node_names(graph: Graph) -> dict[Node, str]:
+    """The name of each node in the text form: ``%x`` for an input, else ``%0``, ``%1``, ... in order."""
+    names: dict[Node, str] = {i.node: f"%{i.name}" for i in graph.inputs}
+    given = len(names)
+    for node in graph.nodes:
+        if node not in names:
+            names[node] = f"%{len(names) - given}"
+    return names
+
+
+def node_text(node: Node, names: Mapping[Node, str], indent: str = "") -> str:
+    """One node as a line of the text form."""
+    parts = [names.get(i, "?") for i in node.inputs]
+    parts += [f"{k}={attr_text(v, indent + '  ')}" for k, v in sorted(node.attrs.items())]
+    return f"{names.get(node, '?')} = {node.op.name}({', '.join(parts)}) : {node.type}"
 
 
 def print_graph(graph: Graph, *, locations: bool = True, indent: str = "") -> str:
     """The graph as text; ``locations`` adds user lines and scopes as comments."""
-    names: dict[Node, str] = {i.node: f"%{i.name}" for i in graph.inputs}
+    names = node_names(graph)
+    leaves = {i.node for i in graph.inputs}
     rows: list[tuple[str, str]] = []
     for node in graph.nodes:
-        if node in names:
+        if node in leaves:
             continue
-        names[node] = f"%{len(rows)}"
-        parts = [names[i] for i in node.inputs]
-        parts += [f"{k}={_attr(v, indent + '  ')}" for k, v in sorted(node.attrs.items())]
         origin = graph.provenance.of(node)
         words = [str(x) for x in sorted(origin.locs)] + sorted(s for s in origin.scopes if s)
-        rows.append((f"{names[node]} = {node.op.name}({', '.join(parts)}) : {node.type}", "  # " + " ".join(words) if words else ""))
+        rows.append((node_text(node, names, indent), "  # " + " ".join(words) if words else ""))
     width = min(max((len(r) for r, _ in rows), default=0), 90)
     head = ", ".join(f"{i.role} {i.name}: {i.node.type}" for i in graph.inputs)
     lines = [f"graph {graph.name}({head}) {{"]
@@ -54,7 +70,8 @@ def print_graph(graph: Graph, *, locations: bool = True, indent: str = "") -> st
     return ("\n" + indent).join(lines)
 
 
-def _attr(value: Any, indent: str) -> str:
+def attr_text(value: Any, indent: str = "") -> str:
+    """The text of an attribute, as the text form has it."""
     if isinstance(value, np.ndarray):
         if value.size <= 16 and value.dtype.kind != "b":
             return f"array({as_dtype(value.dtype).code!r}, {value.shape!r}, {value.ravel().tolist()!r})"
@@ -65,9 +82,9 @@ def _attr(value: Any, indent: str) -> str:
     if isinstance(value, Expr):
         return f"<{value}>"
     if isinstance(value, tuple):
-        return "(" + ", ".join(_attr(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
+        return "(" + ", ".join(attr_text(v, indent) for v in value) + ("," if len(value) == 1 else "") + ")"
     if isinstance(value, Layout):
-        return f"layout({_attr(value.perm, indent)}, {value.panel}, {value.pad})"
+        return f"layout({attr_text(value.perm, indent)}, {value.panel}, {value.pad})"
     if isinstance(value, Graph):
         return print_graph(value, locations=False, indent=indent)
     if isinstance(value, OpDef):

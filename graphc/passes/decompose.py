@@ -9,7 +9,7 @@ from ..ir.node import Node, toposort
 from ..ir.provenance import Provenance
 from ..ir.types import TupleType
 
-__all__ = ["decompose"]
+__all__ = ["decompose", "decomposition"]
 
 
 def decompose(graph: Graph, claims: Callable[[Node], bool] = lambda node: False) -> Graph:
@@ -63,11 +63,18 @@ def _body(node: Node, prov: Provenance) -> list[Node]:
     scopes = prov.inner_scopes(node)
     if node._decomposed is None:
         with prov.recording(origin.locs, scopes):
-            assert node.op.decompose is not None
-            out = node.op.decompose(*node.inputs, **node.attrs)
-        node._decomposed = list(out) if isinstance(out, (tuple, list)) else [out]
+            decomposition(node)
     else:  # made for another graph, which recorded it in its own table
         for n in toposort(node._decomposed, set(node.inputs)):
             if n not in node.inputs:
                 prov.add(n, origin.locs, scopes)
+    return decomposition(node)
+
+
+def decomposition(node: Node) -> list[Node]:
+    """What a composite is made of: one node a result. Made once."""
+    if node._decomposed is None:
+        assert node.op.decompose is not None
+        out = node.op.decompose(*node.inputs, **node.attrs)
+        node._decomposed = list(out) if isinstance(out, (tuple, list)) else [out]
     return node._decomposed

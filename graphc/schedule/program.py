@@ -92,8 +92,8 @@ class Schedule:
     grouping: Grouping
     copies: list[str] = field(default_factory=list)
     """Updates that could not be written in place, and why."""
-    origins: dict[Node, Node] = field(default_factory=dict)
-    """Nodes that were made to run a scan's body, and the body's nodes that they stand for."""
+    origins: dict[Node, tuple[Node, Node]] = field(default_factory=dict)
+    """Nodes that were made to run a scan's body: the scan, and the body's node that they stand for."""
 
     def launches(self) -> list[Launch]:
         """All kernel launches, those inside repeats once."""
@@ -134,7 +134,7 @@ class _Scheduler:
         self.slot_layouts = layouts
         self.buffers: dict[Node, Buffer] = {}
         self.notes: list[str] = []
-        self.origins: dict[Node, Node] = {}
+        self.origins: dict[Node, tuple[Node, Node]] = {}
         self.places: dict[Node, Place] = {}
         """Values that lie inside a larger buffer: carries and stacked results of scans."""
 
@@ -212,7 +212,7 @@ class _Scheduler:
             else:
                 image[inner.node] = outer
         roots = _own_results([_rebuild(n, image) for _, n in body.outputs])
-        self.origins.update({new: old for old, new in image.items() if old is not new})
+        self.origins.update({new: (node, old) for old, new in image.items() if old is not new})
         inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
         grouping = group_graph(inside, iteration, self.limits)
         decisions += grouping.decisions
