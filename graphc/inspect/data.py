@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..errors import ArgumentError
 from ..ir.dims import Size, evaluate, symbols
 from ..ir.graph import Graph
 from ..ir.node import Node
@@ -27,6 +28,7 @@ from ..schedule.memory import plan_memory
 from ..schedule.program import Buffer, Check, Launch, Repeat, Schedule, memory_key
 from .cost import bodies, flops, nbytes
 from .origins import kernel_lines
+from .profile import check_profile
 
 __all__ = ["FORMAT", "VERSION", "graph_data", "program_data", "report_data"]
 
@@ -77,6 +79,10 @@ def report_data(
         for loc in builder.locs:
             files.setdefault(loc.file, set()).add(loc.line)
             texts[loc.file, loc.line] = loc.text
+    for name, profile in (profiles or {}).items():
+        if name not in programs:
+            raise ArgumentError(f"a profile of {name!r}, but there is no program {name!r}", hint=", ".join(programs))
+        check_profile(profile, programs[name])
     known = {r.name: str(r) for r in RULES}
     return {
         "format": FORMAT,
@@ -181,8 +187,8 @@ class _Program:
 
     def _context(self, context: str, node: Node, attr: str, taken: set[str]) -> str:
         """A name for the body of a scan: the same from pass to pass as long as scans keep their order."""
-        found = self.contexts.get((context, node, attr))
-        if found is None or found in taken:
+        found = self.contexts.get((context, node, attr), "")
+        if not found or found in taken:
             number = 0
             while (found := f"{context}/{node.op.name}{number}") in taken:
                 number += 1
@@ -203,7 +209,7 @@ class _Program:
         if node.op.kind == "input":
             parts["name"], parts["role"] = node.attrs["name"], role or "arg"
             attrs = {}
-        elif node.op.kind == "const" and np.ndim(node.attrs.get("value")) == 0:
+        elif node.op.kind == "const" and not node.shape:
             parts["value"] = f"{np.asarray(node.attrs['value']).item():.6g}"
         if attrs:
             parts["attrs"] = attrs
@@ -251,12 +257,38 @@ class _Program:
         out = []
         for p in passes:
             at = places[p.name]
-            before, after = set(stages[at - 1]["nodes"]), set(stages[at]["nodes"])
+            before, after = stages[at - 1]["nodes"], stages[at]["nodes"]
+            added, removed, rewired = self._changes(before, after)
             out.append({
                 "name": p.name, "seconds": round(p.seconds, 6), "stage": at, "rules": dict(p.rules),
-                "added": sorted(after - before), "removed": sorted(before - after),
+                "added": added, "removed": removed, "rewired": rewired,
             })  # fmt: skip
         return out
+
+    def _changes(self, before: Sequence[int], after: Sequence[int]) -> tuple[list[int], list[int], list[list[int]]]:
+        """Nodes that a pass made and replaced, and pairs of those that it only gave other operands.
+
+        A node is its operands too, so one change makes everything behind it new: what has the same operator, attributes, type and
+        scopes is told apart from what really changed.
+        """
+        kept = set(before) & set(after)
+        left: dict[Any, list[int]] = {}
+        for i in before:
+            if i not in kept:
+                left.setdefault(self._local(i), []).append(i)
+        added, rewired = [], []
+        for i in after:
+            if i not in kept:
+                same = left.get(self._local(i))
+                if same:
+                    rewired.append([same.pop(0), i])
+                else:
+                    added.append(i)
+        return added, sorted(i for rest in left.values() for i in rest), rewired
+
+    def _local(self, i: int) -> Any:
+        n = self.nodes[i]
+        return n["op"], n["type"], n.get("context"), tuple(n.get("attrs", {}).items()), tuple(n.get("scopes", ()))
 
     # -- kernels ---------------------------------------------------------------------------------------------------------
     def _kernels(self, schedule: Schedule) -> dict[str, Any]:

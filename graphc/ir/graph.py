@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,10 +120,55 @@ class Graph:
             image[node] = new
         return self.with_roots(image.__getitem__, **changes)
 
+    # -- to look at ----------------------------------------------------------------------------------------------------
     def __str__(self) -> str:
         from .text import print_graph
 
         return print_graph(self)
+
+    def lower(self, target: str = "cpu", **options: Any) -> Any:
+        """What the graph becomes on a target, up to the text of its kernels; nothing is compiled.
+
+        The result prints each stage (``as_text(stage=...)``), and tells cost and memory.
+        """
+        from ..compiler import lower_graph
+
+        return lower_graph(self, target, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the graph to a file, in the form that its name ends with: ``.html`` (the report, with every stage for the CPU),
+        ``.json`` (its data), ``.txt`` (the text form), ``.dot``, ``.svg`` (by Graphviz) or ``.mmd`` (Mermaid)."""
+        from ..inspect.files import save_graph
+
+        save_graph(self, path)
+
+    def to_dot(self) -> str:
+        """The graph in Graphviz's language, modules as clusters."""
+        from ..inspect.drawing import to_dot
+
+        return to_dot(self)
+
+    def to_mermaid(self) -> str:
+        """The graph as a Mermaid flowchart, for Markdown."""
+        from ..inspect.drawing import to_mermaid
+
+        return to_mermaid(self)
+
+    def to_networkx(self) -> Any:
+        """A ``networkx.MultiDiGraph`` with what is known of each node as attributes."""
+        from ..inspect.drawing import to_networkx
+
+        return to_networkx(self)
+
+    def _repr_html_(self) -> str:
+        from ..inspect.drawing import graph_html
+
+        return graph_html(self)
+
+    def _repr_svg_(self) -> str | None:
+        from ..inspect.drawing import small_svg
+
+        return small_svg(self) or None
 
 
 def rebuild(node: Node, inputs: tuple[Node, ...]) -> Node:

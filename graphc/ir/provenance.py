@@ -7,6 +7,7 @@ construction inside :meth:`Provenance.inherit`.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .node import Node
 
-__all__ = ["Loc", "Provenance", "active", "note", "watching"]
+__all__ = ["Loc", "Provenance", "active", "every_table", "note", "watching"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,11 +45,20 @@ class Origin:
     rules: tuple[str, ...] = ()
 
 
+_tables: weakref.WeakSet[Provenance] = weakref.WeakSet()
+
+
+def every_table() -> list[Provenance]:
+    """The side tables of all graphs that are alive: for questions about a node alone."""
+    return list(_tables)
+
+
 class Provenance:
     """The side table of one graph or trace."""
 
     def __init__(self) -> None:
         self.table: dict[Node, Origin] = {}
+        _tables.add(self)
 
     def add(self, node: Node, locs: Iterable[Loc] = (), scopes: Iterable[str] = (), rules: Iterable[str] = ()) -> None:
         origin = self.table.get(node)

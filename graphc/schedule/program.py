@@ -213,6 +213,8 @@ class _Scheduler:
                 image[inner.node] = outer
         roots = _own_results([_rebuild(n, image) for _, n in body.outputs])
         self.origins.update({new: (node, old) for old, new in image.items() if old is not new})
+        for (_, old), new in zip(body.outputs, roots, strict=True):
+            self.origins.setdefault(new, (node, old))  # a copy that stores a result stands for the result
         inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
         grouping = group_graph(inside, iteration, self.limits)
         decisions += grouping.decisions

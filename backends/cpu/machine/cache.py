@@ -77,6 +77,33 @@ def code_of(text: str) -> str:
     return "\n".join(lines[first:])
 
 
+def explain() -> str:
+    """What the cache of this process did, in a few lines; kernels that had to be compiled by name, with the reason."""
+    c = default_cache()
+    files = [f for f in c.folder.glob("k_*") if f.suffix in (".py", ".o")]
+    made = {k: why for k, why in c.history.items() if why != "loaded"}
+    settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k in CODE_SETTINGS)
+    lines = [
+        f"folder    {c.folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MB"
+        + ("  (GRAPHC_CACHE)" if os.environ.get("GRAPHC_CACHE") else ""),
+        f"here      {len(c.history)} kernels: {len(c.history) - len(made)} loaded, {len(made)} compiled",
+        f"key       text, processor {host_cpu()[0]}, python {'.'.join(map(str, sys.version_info[:2]))}, numba {version('numba')}, "
+        f"llvmlite {version('llvmlite')}, graphc's own code for the processor" + (f", {', '.join(settings)}" if settings else ""),
+    ]
+    texts: dict[str, set[str]] = {}
+    for f in files if "new" in made.values() else ():
+        if f.suffix == ".py":
+            texts.setdefault(code_of(f.read_text(encoding="utf-8", errors="replace")), set()).add(f.stem)
+    known = {name for names in texts.values() if len(names) > 1 for name in names}
+    reasons: dict[str, list[str]] = {}
+    for name, why in made.items():
+        before = "its text was compiled before, for other versions, settings or another processor"
+        reasons.setdefault(why if why != "new" else before if name in known else "its text is new", []).append(name)
+    for why, names in reasons.items():
+        lines.append(f"compiled  {why}: {', '.join(names[:6])}" + (f" and {len(names) - 6} more" if len(names) > 6 else ""))
+    return "\n".join(lines)
+
+
 class KernelCache:
     """A folder of kernels and the table of those that this process has loaded."""
 
@@ -88,6 +115,8 @@ class KernelCache:
         self._find_folder()
         self.hits = 0
         self.misses = 0
+        self.history: dict[str, str] = {}
+        """How each kernel of this process was had, by name."""
 
     def get(self, texts: Sequence[str], progress: Progress | None = None) -> list[Kernel]:
         """The kernels of texts, in order; compiles what the folder does not have."""
@@ -97,10 +126,14 @@ class KernelCache:
             for key, text in zip(keys, texts, strict=True):
                 if key in self.loaded or key in missing:
                     continue
+                name = self.path(key).stem
+                damaged = self.path(key).with_suffix(".o").exists()
                 if self._load(key):
                     self.hits += 1
+                    self.history[name] = "loaded"
                 else:
                     missing[key] = text
+                    self.history[name] = "its entry was damaged or foreign" if damaged else "new"
             self.misses += len(missing)
             self._build(missing, progress)
             return [self.loaded[k] for k in keys]

@@ -105,8 +105,12 @@ function boxLines(box) {
     return [`${l.id}  ${clip(l.name, 34)}`, `${l.kind} [${clip(l.axes.join(" × ") || "1", 26)}]${l.times > 1 ? ` ×${l.times}` : ""}`];
   }
   const n = p.nodes[box.item];
-  return [clip(p.label(n), 34), clip(n.type, 36)];
+  const results = resultsOf(n.id);
+  return [clip(p.label(n), 34) + (results.length ? `  →  ${clip(results.join(", "), 30)}` : ""), clip(n.type, 36)];
 }
+
+// The names under which the program returns a node.
+const resultsOf = i => index().record.outputs.filter(([, n]) => n === i).map(([name]) => name);
 
 // -- colours
 function kindOf(box) {
@@ -180,6 +184,7 @@ function graphStyle() {
     {selector: "node.folded", style: {"border-width": 1.5, "border-color": css("--group-line"), "font-weight": 600}},
     {selector: "node.stack", style: {"border-width": 4, "border-style": "double", "border-color": css("--group-line")}},
     {selector: "node.io", style: {"border-style": "dashed", shape: "round-rectangle", "corner-radius": 14}},
+    {selector: "node.result", style: {"border-width": 2, "border-color": css("--added"), "corner-radius": 14}},
     {selector: ":parent", style: {
       "background-color": css("--frame"), "background-opacity": 1, "border-color": css("--frame-line"), "border-width": 1, "corner-radius": 10, padding: 14,
       label: "data(label)", "text-valign": "top", "text-halign": "center", "text-margin-y": -3, "font-size": 11.5, "font-weight": 600, color: dim,
@@ -225,7 +230,7 @@ function draw({keep = null} = {}) {
     const input = !b.group && !tree.kernels && program().nodes[b.item].op === "input";
     elements.push({
       data: {id: b.id, parent: b.parent || undefined, label: lines.join("\n"), box: b, fill: fills.get(b.id), ...boxSize(lines)},
-      classes: `${b.group && !b.group.launch ? "folded" : ""} ${b.group && (b.group.times > 1 || b.group.sameKernel !== undefined) ? "stack" : ""} ${input ? "io" : ""}`,
+      classes: `${b.group && !b.group.launch ? "folded" : ""} ${b.group && (b.group.times > 1 || b.group.sameKernel !== undefined) ? "stack" : ""} ${input ? "io" : ""} ${!b.group && !tree.kernels && resultsOf(b.item).length ? "result" : ""}`,
     });
   }
   const most = Math.max(...[...shown.edges.values()].map(e => e.bytes), 1);

@@ -28,7 +28,7 @@ function plannedView(p) {
   const measured = p.profile && p.profile.launches;
   const size = l => measured ? l.seconds || 0 : work(l);
   const total = sum(p.launches, size) || 1;
-  const width = Math.max(700, Math.min(p.launches.length * 18, 4000)), left = 10;
+  const width = Math.max($("bottom-body").clientWidth - 24, Math.min(p.launches.length * 5, 6000)), left = 10;
   let x = left;
   const parts = [];
   for (const l of p.launches) {
@@ -47,7 +47,7 @@ function measuredView(p) {
   const {timeline, barriers = []} = p.profile;
   const start = Math.min(...timeline.map(t => t.start)), end = Math.max(...timeline.map(t => t.end));
   const threads = [...new Set(timeline.map(t => t.thread))].sort((a, b) => a - b);
-  const width = Math.max(760, Math.min(timeline.length * 14, 6000)), left = 74, tall = 34, x = t => left + (width - left - 12) * (t - start) / (end - start || 1);
+  const width = Math.max($("bottom-body").clientWidth - 24, Math.min(timeline.length * 3, 8000)), left = 74, tall = 34, x = t => left + (width - left - 12) * (t - start) / (end - start || 1);
   const rows = threads.flatMap((thread, i) => [
     svg("text", {x: 4, y: 26 + i * (tall + 8) + tall / 2, class: "axis"}, `thread ${thread}`),
     timeline.filter(t => t.thread === thread && p.launches[t.launch]).map(t => svg("rect", {x: x(t.start), y: 20 + i * (tall + 8), width: Math.max(x(t.end) - x(t.start) - 0.4, 0.8), height: tall, ...onLaunch(p.launches[t.launch])})),

@@ -6,7 +6,7 @@ function memoryView() {
   const placed = p.buffers.filter(b => b.offset !== undefined);
   if (!placed.length) return h("p", {class: "hint"}, "Nothing is stored between kernels: the arena is empty.");
   const phases = Math.max(...placed.map(b => b.dies), ...p.launches.map(l => l.phase)) + 1;
-  const width = Math.max(620, Math.min(phases * 26, 4000)), height = 168, left = 74, x = i => left + i * (width - left - 10) / phases, y = v => 12 + height * (1 - v / memory.arena);
+  const width = Math.max($("bottom-body").clientWidth - 24, Math.min(phases * 5, 6000)), height = Math.max($("bottom-body").clientHeight - 74, 110), left = 74, x = i => left + i * (width - left - 10) / phases, y = v => 12 + height * (1 - v / memory.arena);
   const inUse = new Array(phases).fill(0);
   for (const b of placed) for (let i = b.born; i <= b.dies; i++) inUse[i] += b.size;
   const peak = inUse.indexOf(Math.max(...inUse));

@@ -57,11 +57,12 @@ function nodePanel(id) {
   const reasons = (p.data.decisions || {rows: []}).rows.filter(r => r[0] === id || r[1] === id);
   return [
     h("div", {class: "head"}, h("span", {class: "tag", style: `background:${css(`--kind-${n.kind}`)}`}, n.op === "input" ? `${n.role} input` : n.kind), h("h2", {}, clip(p.label(n), 300))),
-    n.op !== "input" && report.data.ops[n.op] ? h("p", {class: "about"}, clip(report.data.ops[n.op], 240)) : null,
+    n.op !== "input" && report.data.ops[n.op] ? h("p", {class: "about"}, clip(report.data.ops[n.op].replace(/`/g, ""), 240)) : null,
     facts(
       row("shape", h("span", {class: "mono"}, n.type)), row("dtype", n.dtype), row("size", n.bytes ? bytesText(n.bytes) : null),
       row("operations", n.flops ? flopsText(n.flops) : null), row("time", p.seconds.has(id) ? `${timeText(p.seconds.get(id))} (its share)` : null),
       row("module", n.module ? h("button", {class: "link", onclick: () => openModule(n.module)}, clip(n.module, 80)) : null, (n.scopes || []).length > 1 ? h("span", {class: "dim"}, ` and ${n.scopes.length - 1} more`) : null),
+      row("result", resultsOf(id).join(", ")), row("new value of", index().record.updates.filter(([, x]) => x === id).map(([name]) => name).join(", ")),
       row("phase", p.phases ? PHASE_NAMES[n.phase] : null),
       row("stages", stages.length ? `${stages[0][0].title}${stages.length > 1 ? ` – ${stages[stages.length - 1][0].title}` : ""}` : null, ix.members.has(id) ? null : h("span", {class: "warn"}, " not in this stage")),
       Object.entries(n.attrs || {}).map(([k, v]) => row(k, h("span", {class: "mono"}, clip(v, 300)))),
@@ -171,7 +172,7 @@ function linePanel(key) {
   const launches = p.launchesOfLine(key), nodes = new Set(p.nodesOfLine(key).map(n => n.id));
   const stages = p.stages.map((s, i) => [s, i, s.key === "kernels" ? launches.length : s.nodes.filter(n => nodes.has(n)).length]);
   const most = Math.max(...stages.map(s => s[2]), 1);
-  const here = index().order.filter(i => nodes.has(i) && !index().constant.has(i));
+  const here = index().order.filter(i => nodes.has(i) && !index().constant.has(i) && p.nodes[i].op !== "input");
   return [
     h("div", {class: "head"}, h("span", {class: "tag"}, "your line"), h("h2", {}, at.name)), snippet(key),
     heading("In every stage"), h("div", {class: "ladder"}, stages.map(([s, i, n]) => h("button", {class: i === state.stage ? "on" : "", onclick: () => set({stage: i})},

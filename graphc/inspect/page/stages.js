@@ -10,6 +10,19 @@ function changesAt(stage) {
   return {added, going: next ? next.removed : []};
 }
 
+// The same node in another stage, where passes only gave it other operands.
+function follow(id, from, to) {
+  const p = program(), by = from < to ? 1 : -1;
+  for (let s = from; s !== to && id !== undefined; s += by) {
+    if (p.index(to).members.has(id)) return id;
+    const pass = p.data.passes.find(x => x.stage === (by > 0 ? s + 1 : s));
+    const pair = pass && pass.rewired.find(x => x[by > 0 ? 0 : 1] === id);
+    if (pair) id = pair[by > 0 ? 1 : 0];
+    else if (!p.index(s + by).members.has(id)) return undefined;
+  }
+  return id;
+}
+
 function stageCount(p, i) {
   return p.stages[i].key === "kernels" ? p.launches.length : p.stages[i].nodes.length;
 }
@@ -20,11 +33,12 @@ function drawStages() {
     const pass = p.data.passes.find(x => x.stage === i);
     const quiet = pass && !pass.added.length && !pass.removed.length;
     const count = stageCount(p, i);
-    const unit = s.key === "kernels" ? plural(count, "launch", "launches") : plural(count, "node");
+    const changed = pass && !quiet;
+    const unit = s.key === "kernels" ? plural(count, "launch", "launches") : changed ? count.toLocaleString("en") : plural(count, "node");
     return h("button", {
       class: `step ${MAJOR.has(s.key) ? "major" : "minor"} ${quiet ? "quiet" : ""}`, data: {stage: s.key}, title: s.about,
       "aria-pressed": String(i === state.stage), onclick: () => set({stage: i}),
-    }, h("i", {}), h("b", {}, s.title), h("small", {}, unit, pass && !quiet ? h("span", {class: "delta"}, h("em", {class: "plus"}, ` +${pass.added.length}`), h("em", {class: "minus"}, ` −${pass.removed.length}`)) : null));
+    }, h("i", {}), h("b", {}, s.title), h("small", {}, unit, changed ? h("span", {class: "delta"}, h("em", {class: "plus"}, ` +${pass.added.length}`), h("em", {class: "minus"}, ` −${pass.removed.length}`)) : null));
   });
   $("stages").replaceChildren(
     h("button", {class: "icon", id: "stage-back", title: "The stage before  ( [ )", onclick: () => stepStage(-1)}, "‹"),
@@ -46,7 +60,14 @@ function stepChange(by) {
   if (next !== undefined) set({stage: next, changes: true});
 }
 
+let stageBefore = null;
 onChange(["program", "stage"], now => {
+  const s = state.selected;
+  if (s && s.kind === "node" && !now.has("program") && stageBefore !== null && !index().members.has(s.id)) {
+    const found = follow(s.id, stageBefore, state.stage);
+    if (found !== undefined && found !== s.id) set({selected: {kind: "node", id: found}});
+  }
+  stageBefore = state.stage;
   if (now.has("program") || !$("slider")) drawStages();
   document.querySelectorAll("#stages .step").forEach((b, i) => b.setAttribute("aria-pressed", String(i === state.stage)));
   if ($("slider")) $("slider").value = state.stage;

@@ -149,21 +149,18 @@ class Tree {
     }
   }
 
-  // Groups that are open when nobody has chosen: the biggest parts first, while it stays easy to see.
+  // Groups that are open when nobody has chosen: level by level, while it stays easy to see.
   defaultOpen() {
     const open = new Set([""]);
     let count = this.root.items.length + this.root.groups.size;
     let level = [...this.root.groups.values()];
     while (level.length) {
-      const next = [];
-      for (const g of level) {
-        const more = g.items.length + g.groups.size - 1;
-        if (g.times > 1 || g.sameKernel !== undefined || g.key === "backward" || g.key === "optimizer" || count + more > AUTO_OPEN) continue;
-        open.add(g.key);
-        count += more;
-        next.push(...g.groups.values());
-      }
-      level = next;
+      const able = level.filter(g => g.times === 1 && g.sameKernel === undefined && g.key !== "backward" && g.key !== "optimizer" && !(g.launch && g.count > 12));
+      const more = sum(able, g => g.items.length + g.groups.size - 1);
+      if (count + more > AUTO_OPEN) break;
+      for (const g of able) open.add(g.key);
+      count += more;
+      level = able.flatMap(g => [...g.groups.values()]);
     }
     return open;
   }
