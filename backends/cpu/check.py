@@ -110,6 +110,8 @@ class _Emulation:
             "size": lambda v: evaluate(v, self.binding.dims),
             "number": lambda v: v[0][1],
             "address": lambda v: self.data(v).ctypes.data,
+            "scratch": lambda v: self.binding.scratch(evaluate(v, self.binding.dims) * len(ORDERS[0])),
+            "zeros": lambda v: self.binding.zeros(evaluate(v, self.binding.dims)),
         }
         return np.array([words[s.kind](s.value) for s in self.binding.program.kernels[item].printed.slots] or [0], np.int64)
 

@@ -145,5 +145,5 @@ def work_of(schedule: Schedule, dims: Mapping[str, int]) -> int:
     for i in schedule.launches():
         n = i.nest
         points = evaluate(prod(a.size for a in (*n.outer, *n.inner)), dims)
-        total += points * (evaluate(n.contract.k.size, dims) if n.contract else max(len(n.nodes), 1) * 4)
+        total += points * (evaluate(prod(k.size for k in n.contract.k), dims) if n.contract else max(len(n.nodes), 1) * 4)
     return total

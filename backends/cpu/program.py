@@ -92,6 +92,8 @@ class Binding:
         self.arena = aligned_empty(self.plan.arena_bytes, np.uint8, f"the temporaries of {schedule.graph.name}{sizes}")
         self.offsets = {p.buffer: p.offset for p in self.plan.placements}
         self.keep: list[Any] = [self.arena]
+        self.blank: np.ndarray | None = None
+        self.working: np.ndarray | None = None
         self.addresses: dict[Buffer, int] = {}
         self.arg_order = [b for b in dict.fromkeys(schedule.buffers.values()) if b.space == "arg"]
         self.out_order = list(dict.fromkeys(b for _, b in schedule.outputs))
@@ -142,12 +144,30 @@ class Binding:
                 block[i] = evaluate(s.value, self.dims)
             elif s.kind == "number":
                 block[i] = s.value[0][1]
+            elif s.kind == "zeros":
+                block[i] = self.zeros(evaluate(s.value, self.dims))
+            elif s.kind == "scratch":
+                block[i] = self.scratch(evaluate(s.value, self.dims) * self.nthreads)
             elif s.value in self.io_index:
                 self.patches.append((block.ctypes.data + 8 * i, self.io_index[s.value], 0))
             else:
                 block[i] = self._address(s.value)
         self.keep.append(block)
         return block
+
+    def zeros(self, nbytes: int) -> int:
+        """The address of zeros that nobody writes: what rows outside of an operand read."""
+        if self.blank is None or self.blank.nbytes < nbytes:
+            self.blank = np.zeros(nbytes, np.uint8)
+            self.keep.append(self.blank)
+        return int(self.blank.ctypes.data)
+
+    def scratch(self, nbytes: int) -> int:
+        """The address of memory that a kernel may use while it runs."""
+        if self.working is None or self.working.nbytes < nbytes:
+            self.working = aligned_empty(nbytes, np.uint8)
+            self.keep.append(self.working)
+        return int(self.working.ctypes.data)
 
     def _address(self, b: Buffer) -> int:
         if b.space == "temp":

@@ -22,7 +22,7 @@ from .program import Program
 
 __all__ = ["CudaSimExecutable"]
 
-LIMITS = Limits(tile=(1, 1), line=0)
+LIMITS = Limits(tile=(1, 1), line=0, tiled_folds=False)
 """One thread makes one element of a contraction's result; rows lie as they are."""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from .dims import Size, cdiv, floordiv, prod
 from .types import Shape
 
-__all__ = ["Layout", "row_major"]
+__all__ = ["Layout", "channels_last", "row_major"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +93,12 @@ class Layout:
 def row_major(rank: int) -> Layout:
     """The layout of user arrays."""
     return Layout(tuple(range(rank)))
+
+
+def channels_last(rank: int) -> Layout:
+    """The layout in which (N, C, *spatial) has its channels side by side.
+
+    >>> str(channels_last(4))
+    'acdb'
+    """
+    return Layout((0, *range(2, rank), 1))

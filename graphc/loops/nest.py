@@ -58,13 +58,15 @@ class Contract:
     """``acc[batch, m, n] = sum over k of a * b``; ``a`` and ``b`` are loads with affine addresses, or scalar IR over such
     loads (a prologue).
 
-    ``batch`` are axes of the outer space that both operands share; ``m``, ``n`` and ``k`` are one axis each.
+    ``m``, along which only ``a`` varies, and ``n``, along which only ``b`` does, are one axis each; ``batch`` are the other axes
+    of the outer space; ``k`` are summed over, the last one innermost. Where there are several, ``a`` may be a load under conditions
+    and at any address that is affine in the last of them: a convolution.
     """
 
     batch: tuple[Axis, ...]
     m: Axis
     n: Axis
-    k: Axis
+    k: tuple[Axis, ...]
     a: Scalar
     b: Scalar
 
@@ -107,7 +109,7 @@ class Nest:
     def ranges(self) -> dict[str, Size]:
         axes = self.outer + self.inner
         if self.contract is not None:
-            axes = (*axes, self.contract.k)
+            axes = (*axes, *self.contract.k)
         return {a.name: a.size for a in axes}
 
     def writes(self) -> list[Write]:

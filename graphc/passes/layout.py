@@ -7,17 +7,24 @@ explicit ``relayout`` node. For a computed value that is a second store in the k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..ir.dims import Expr, Sym, coefficient, sym
-from ..ir.graph import Graph
-from ..ir.layout import Layout
+from ..ir.dims import Expr, Size, Sym, coefficient, sym, symbols
+from ..ir.graph import Graph, Input
+from ..ir.layout import Layout, channels_last
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..loops.build import PointBuilder
+from ..loops.channels import channels_last_values
+from ..loops.nest import Axis, Contract
+from ..loops.products import contraction_of
 
 __all__ = ["LayoutChoice", "choose_layouts"]
+
+
+WIDE = 8
+"""Channels from which on a copy of an argument that has them side by side pays."""
 
 
 @dataclass
@@ -36,8 +43,43 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
         return LayoutChoice(graph, chosen)
     by_node = {i.node: i for i in graph.inputs if i.role != "arg"}
     partners = _partners(graph)
+    channels = channels_last_values(graph)
+
+    def panels(base: Node, size: Size) -> int:
+        lanes = max(width * 4 // base.dtype.itemsize, 1)
+        return lanes if isinstance(size, int) and size <= lanes else 2 * lanes
+
+    def own(slot: Input | None, wanted: Layout) -> bool:
+        """Whether a parameter lies in the wanted layout, if need be from now on."""
+        if slot is None or slot.role != "param":
+            return False
+        if slot.name not in chosen and may_choose:
+            for name in (slot.name, *partners.get(slot.name, ())):
+                chosen[name] = wanted
+        return chosen.get(slot.name) == wanted
+
+    def convolution(node: Node, ins: tuple[Node, ...]) -> Node | None:
+        """x with its channels side by side; the kernel with the axes of K in the order of the loops and N in panels."""
+        x, kernel = ins
+        as_read, as_given = _product(node, _views), _product(node, lambda n: n is not node.inputs[1] and _views(n))
+        if as_read is None or as_given is None:
+            return None
+        base = as_read.a.attr[0]
+        if base.op.kind == "input" and base.ndim > 2 and not (isinstance(base.shape[1], int) and base.shape[1] < WIDE):
+            x = _rebase(x, base, Node.make(lookup("relayout"), (base,), layout=channels_last(base.ndim)))
+        right, index = as_read.b.attr
+        if not (right in channels and symbols(index[1]) == {as_read.n.name}):
+            place = {e: i for i, e in enumerate(as_given.b.attr[1])}
+            order = [place[sym(a.name)] for a in (*as_given.k, as_given.n) if sym(a.name) in place]
+            rest = [i for i in range(kernel.ndim) if i not in order]
+            wanted = Layout((*rest, *order), panels(kernel, as_given.n.size))
+            if not own(by_node.get(kernel), wanted):
+                kernel = Node.make(lookup("relayout"), (kernel,), layout=wanted)
+        return None if (x, kernel) == ins else Node.make(node.op, (x, kernel), **node.attrs)
 
     def rule(node: Node, ins: tuple[Node, ...]) -> Node | None:
+        if node.op.kind == "contract" and node.op.nest is not None:
+            return convolution(node, ins)
         if node.op.name != "dot_general":
             return None
         a, b = ins
@@ -45,16 +87,10 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
         if found is None and _contiguous(b, by_node):
             return None
         base, (k_axis, n_axis) = found or (b, (b.ndim - 2, b.ndim - 1))
-        lanes = max(width * 4 // base.dtype.itemsize, 1)
-        n = b.shape[-1]
-        panel = lanes if isinstance(n, int) and n <= lanes else 2 * lanes
-        wanted = Layout((*[i for i in range(base.ndim) if i not in (k_axis, n_axis)], k_axis, n_axis), panel)
+        wanted = Layout((*[i for i in range(base.ndim) if i not in (k_axis, n_axis)], k_axis, n_axis), panels(base, b.shape[-1]))
         slot = by_node.get(base)
         if slot is not None and slot.role == "param" and base.ndim == 2:
-            if slot.name not in chosen and may_choose:
-                for name in (slot.name, *partners.get(slot.name, ())):
-                    chosen[name] = wanted
-            if chosen.get(slot.name) == wanted:
+            if own(slot, wanted):
                 return None
         elif found and n_axis == base.ndim - 1 and (base.op.kind == "input" or (isinstance(a.shape[-2], int) and a.shape[-2] <= 8)):
             return None  # contiguous along N as it is, and not read often enough to pay for a copy
@@ -62,6 +98,21 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
 
     return LayoutChoice(graph.transform(rule), chosen)
+
+
+def _views(node: Node) -> bool:
+    return node.op.kind in ("view", "identity") and node.op.name != "relayout"
+
+
+def _product(node: Node, inline: Callable[[Node], bool]) -> Contract | None:
+    """The contraction that a convolution is, with ``inline`` operands written out."""
+    fold = node.op.nest(None, node)  # type: ignore[misc]
+    axes = [Axis(f"q{i}", size) for i, size in enumerate((*fold.outer, *fold.inner))]
+    at = tuple(0 if a.size == 1 else sym(a.name) for a in axes)
+    rank = len(fold.outer)
+    value = fold.value(PointBuilder({a.name: a.size for a in axes}, inline), at[:rank], at[rank:])
+    live = [a for a in axes if a.size != 1]
+    return contraction_of(value, [a for a in live if a in axes[:rank]], [a for a in live if a in axes[rank:]])
 
 
 def _base(b: Node) -> tuple[Node, tuple[int, int]] | None:

@@ -8,17 +8,18 @@ index at which the group computes it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import CompileError
 from ..ir.dims import Expr, Size, Sym, atom, coefficient, floordiv, prod, sym, symbols
 from ..ir.graph import Graph
-from ..ir.layout import row_major
+from ..ir.layout import Layout, row_major
 from ..ir.node import Node, toposort
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
+from ..loops.products import contraction_of
 from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
 from .limits import Limits
 from .prologues import find_prologues
@@ -91,10 +92,11 @@ class Group:
 class Grouping:
     """The result: groups in a valid order of execution, who is where, and why."""
 
-    def __init__(self, graph: Graph, trip: Size = 0, limits: Limits | None = None):
+    def __init__(self, graph: Graph, trip: Size = 0, limits: Limits | None = None, layouts: Mapping[Node, Layout] | None = None):
         self.graph = graph
         self.trip = trip
         self.limits = limits or Limits()
+        self.layouts = layouts or {}
         self.paths = UpdatePaths(graph)
         self.groups: list[Group] = []
         self.home: dict[Node, Group] = {}
@@ -119,6 +121,12 @@ class Grouping:
         if kind == "generate":
             return node.op.cost <= self.limits.cheap
         return node in self.sunk
+
+    def layout(self, node: Node) -> Layout:
+        """How a value will lie in memory."""
+        if node.op.name == "relayout":
+            return node.attrs["layout"]  # type: ignore[no-any-return]
+        return self.layouts.get(node) or row_major(node.ndim)
 
     def builder(self, ranges: dict[str, Size], also: Container[Node] = ()) -> PointBuilder:
         """A builder that writes out inline nodes, and those in ``also``."""
@@ -168,9 +176,11 @@ def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ..
     return tuple(out) if not real else None
 
 
-def group_graph(graph: Graph, trip: Size = 0, limits: Limits | None = None) -> Grouping:
-    """Places every node of a decomposed graph."""
-    g = Grouping(graph, trip, limits)
+def group_graph(
+    graph: Graph, trip: Size = 0, limits: Limits | None = None, layouts: Mapping[Node, Layout] | None = None
+) -> Grouping:
+    """Places every node of a decomposed graph. ``layouts`` are those of values that do not lie row by row."""
+    g = Grouping(graph, trip, limits, layouts)
     order = _by_depth(graph)
     _force_views(g, order)
     _sink_cheap(g, order)
@@ -448,6 +458,11 @@ def _place_fold(g: Grouping, node: Node) -> None:
     value = fold.value(builder, at(outer), at(inner))
     live_outer = [a for a in outer if a.size != 1]
     live_inner = [a for a in inner if a.size != 1]
+    if node.op.kind == "contract" and fold.combine == "add" and g.limits.tiled_folds:
+        contract = contraction_of(value, live_outer, live_inner)
+        if contract is not None and _tiles(g, contract):
+            _open_contract(g, node, contract, live_outer, at(outer))
+            return
     producers = g.targets(value)
     home = g.latest(producers)
     if home is not None:
@@ -533,25 +548,43 @@ def _place_contract(g: Grouping, node: Node) -> None:
         raise CompileError("dot_general is not in canonical form: the canonicalise pass has not run")
     batch = g.axes(a.shape[:rank])
     (m,), (n,), (k,) = g.axes([a.shape[-2]]), g.axes([b.shape[-1]]), g.axes([a.shape[-1]])
-    group = g.new_group("contract")
-    group.outer = [*batch, m, n]
-    group.full = tuple(x for x in group.outer if x.size != 1)
     at = tuple(0 if x.size == 1 else sym(x.name) for x in batch)
     builder = g.builder({x.name: x.size for x in (*batch, m, n, k)})
     index = {x: (0 if x.size == 1 else sym(x.name)) for x in (m, n, k)}
     left = builder.value(a, (*at, index[m], index[k]))
     right = builder.value(b, (*at, index[k], index[n]))
-    group.contract = Contract(tuple(batch), m, n, k, left, right)
-    group.index[node] = (*at, index[m], index[n])
+    contract = Contract(tuple(batch), m, n, (k,), left, right)
+    group = _open_contract(g, node, contract, [*batch, m, n], (*at, index[m], index[n]))
+    group.prologue = tuple(n for n in toposort(node.inputs, g.home.keys()) if n in g.prologues and n in g.sunk)  # type: ignore[arg-type]
+
+
+def _open_contract(g: Grouping, node: Node, contract: Contract, outer: list[Axis], at: tuple[Size, ...]) -> Group:
+    """The group of a contraction, where ``node`` stands at ``at`` in the axes of the result, ``outer``."""
+    group = g.new_group("contract")
+    group.outer = [*contract.batch, contract.m, contract.n]
+    group.full = tuple(x for x in outer if x.size != 1)
+    group.contract = contract
+    group.index[node] = at
     group.anchor = node
     g.home[node] = group
-    group.prologue = tuple(n for n in toposort(node.inputs, g.home.keys()) if n in g.prologues and n in g.sunk)  # type: ignore[arg-type]
-    for operand in (a, b):
+    for operand in node.inputs:
         base = _base(g, operand)
         if base in g.home:
             g.note(base, node, False, "an operand of a contraction is read many times, so it is stored")
         elif base in g.prologues:
             g.note(base, node, True, "few tiles of the result read it, so it is computed where it is read: a prologue")
+    return group
+
+
+def _tiles(g: Grouping, c: Contract) -> bool:
+    """Whether the left operand's address is affine in the innermost axis of K, and the right one's is the last stored axis along N."""
+    if any(coefficient(e, c.k[-1].name) is None for e in c.a.attr[1]):
+        return False
+    base, index = c.b.attr
+    if not index or any(coefficient(e, k.name) is None for e in index for k in c.k):
+        return False
+    last = g.layout(base).perm[-1]
+    return all(coefficient(e, c.n.name) == (1 if i == last else 0) for i, e in enumerate(index))
 
 
 def _place_scatter(g: Grouping, node: Node) -> None:

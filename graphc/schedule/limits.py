@@ -21,6 +21,8 @@ class Limits:
     """A fold to one value joins its producer only up to this many elements: alone it can be split over threads."""
     tile: tuple[int, int] = (8, 32)
     """Rows and columns of a contraction's result that are made together: an operand is read once a tile of the other axis."""
+    tiled_folds: bool = True
+    """Whether convolutions are tiled like matrix products; what they read and write then lies channels-last."""
     prologue: int = 16
     """Instructions an element that storing a contraction's operand costs: a store, a load, a kernel of its own, a barrier.
     Measured: bytes cast and scaled still gain with 8 panels, an exponential loses with 2."""

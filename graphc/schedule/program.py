@@ -18,6 +18,7 @@ from ..ir.op import lookup
 from ..ir.types import TensorType, TupleType
 from ..loops import scalar as s
 from ..loops.build import TRIP
+from ..loops.channels import channels_last_values
 from ..loops.nest import Axis, Nest, Stage, Write
 from ..loops.scalar import postorder
 from .groups import Decision, Grouping, group_graph, maker
@@ -140,14 +141,15 @@ class _Scheduler:
 
     def run(self) -> Schedule:
         graph = self.graph
-        grouping = group_graph(graph, limits=self.limits)
+        layouts = {i.node: self.slot_layouts[i.name] for i in graph.inputs if i.name in self.slot_layouts}
+        grouping = self._group(graph, layouts)
         for i in graph.inputs:
-            layout = self.slot_layouts.get(i.name) or row_major(i.node.ndim)
+            layout = layouts.get(i.node) or row_major(i.node.ndim)
             self.buffers[i.node] = Buffer(i.node, i.node.tensor, layout, "arg" if i.role == "arg" else "slot", i.name)
         stored = self._stored(graph, grouping)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         outputs = [(name, self._out(node, name)) for name, node in graph.outputs]
-        self._temporaries(stored, _unpadded(grouping))
+        self._temporaries(stored, grouping)
         self._leaves(graph)
         items = self._order(graph, grouping, nests)
         places = {node: Place(b.layout, b.type.shape) for node, b in self.buffers.items()} | self.places
@@ -156,6 +158,11 @@ class _Scheduler:
             items = _hoist_static(items)
         _phases(items)
         return Schedule(graph, items, self.buffers, outputs, grouping.decisions, grouping, self.notes, self.origins)
+
+    def _group(self, graph: Graph, layouts: Mapping[Node, Layout], trip: Size = 0) -> Grouping:
+        """The groups of a graph, with the layout of every value that does not lie row by row."""
+        channels = channels_last_values(graph) if self.limits.tiled_folds else {}
+        return group_graph(graph, trip, self.limits, {**channels, **layouts})
 
     def _stored(self, graph: Graph, grouping: Grouping) -> set[Node]:
         stored = {n for n in graph.roots if n in grouping.home}
@@ -169,10 +176,12 @@ class _Scheduler:
                 stored.update(g.anchor.inputs)
         return {n for n in stored if n in grouping.home}
 
-    def _temporaries(self, stored: set[Node], unpadded: set[Node]) -> None:
+    def _temporaries(self, stored: set[Node], grouping: Grouping) -> None:
+        unpadded = _unpadded(grouping)
         for node in stored:
             if node not in self.buffers and not isinstance(node.type, TupleType):
-                self.buffers[node] = Buffer(node, node.tensor, _layout_of(node, 0 if node in unpadded else self.limits.line), "temp")
+                layout = _layout_of(node, grouping, 0 if node in unpadded else self.limits.line)
+                self.buffers[node] = Buffer(node, node.tensor, layout, "temp")
 
     def _leaves(self, graph: Graph) -> None:
         """Buffers of constants and of results of scans."""
@@ -216,7 +225,7 @@ class _Scheduler:
         for (_, old), new in zip(body.outputs, roots, strict=True):
             self.origins.setdefault(new, (node, old))  # a copy that stores a result stands for the result
         inside = Graph(body.name, (), tuple((f"r{i}", n) for i, n in enumerate(roots)), provenance=body.provenance)
-        grouping = group_graph(inside, iteration, self.limits)
+        grouping = self._group(inside, {}, iteration)
         decisions += grouping.decisions
         for i, root in enumerate(roots):
             if i < n_carry:
@@ -230,7 +239,7 @@ class _Scheduler:
                 self.buffers[root] = self.buffers[out]
                 self.places[root] = Place(self.buffers[out].layout, out.shape, (at,))
         stored = self._stored(inside, grouping)
-        self._temporaries(stored, _unpadded(grouping))
+        self._temporaries(stored, grouping)
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         scans = {g.number: g.anchor for g in grouping.groups if g.kind == "scan" and g.anchor is not None}
@@ -411,12 +420,10 @@ def _unpadded(grouping: Grouping) -> set[Node]:
     return found
 
 
-def _layout_of(node: Node, line: int) -> Layout:
-    """Where a temporary lies: as its relayout says, else row-major, with rows a power of two apart moved by a cache line."""
-    if node.op.name == "relayout":
-        return node.attrs["layout"]  # type: ignore[no-any-return]
-    plain = row_major(node.ndim)
-    if not line or node.ndim < 2 or not isinstance(node.shape[-1], int):
+def _layout_of(node: Node, grouping: Grouping, line: int) -> Layout:
+    """Where a temporary lies: as the grouping says, else row-major, with rows a power of two apart moved by a cache line."""
+    plain = grouping.layout(node)
+    if not plain.is_row_major or node.op.name == "relayout" or not line or node.ndim < 2 or not isinstance(node.shape[-1], int):
         return plain
     row = node.shape[-1] * node.dtype.itemsize
     return replace(plain, pad=line // node.dtype.itemsize) if row and row % 512 == 0 else plain

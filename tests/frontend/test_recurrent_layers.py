@@ -272,7 +272,7 @@ def test_the_contraction_over_the_input_stands_before_the_loop(kind):
     (loop,) = [i for i in schedule.items if isinstance(i, Repeat)]
     inside = [i for i in loop.body if i.nest.contract is not None]
     outside = [i for i in schedule.items if not isinstance(i, Repeat) and i.nest.contract is not None]
-    assert [i.nest.contract.k.size for i in inside] == [HIDDEN] and [i.nest.contract.k.size for i in outside] == [IN]
+    assert [i.nest.contract.k[0].size for i in inside] == [HIDDEN] and [i.nest.contract.k[0].size for i in outside] == [IN]
     assert outside[0].nest.contract.m.size == sym("T") * sym("N")
 
 

@@ -7,19 +7,29 @@ cache while rows of A stream past it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient, substitute
-from graphc.loops.nest import Nest
-from graphc.loops.scalar import Scalar, loads, postorder
+from graphc.ir.dims import cdiv, coefficient, prod, substitute
+from graphc.ir.dtypes import int64
+from graphc.loops.nest import Axis, Nest
+from graphc.loops.products import conditions
+from graphc.loops.scalar import Scalar, loads, postorder, scalar_symbols
 from graphc.schedule.program import Buffer
 
 from ..machine_facts import Facts
 from .emit import Emitter, Lanes, lane_stride
-from .text import Printed
+from .text import Printed, Scope
 
 __all__ = ["print_contract"]
+
+PASS = 24_576
+"""Elements of both operands that one pass over the tiles reads: they should stay in the second cache."""
+LONG = 2048
+"""Steps of K from which on passes pay."""
+MOST_SUMS = 160_000
+"""Elements of the result up to which the sums of all tiles are kept in memory between passes."""
 
 
 def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> Printed:  # type: ignore[type-arg]
@@ -28,19 +38,83 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     assert c is not None
     rows, lanes = tile_shape(nest, buffers, facts)
     out = Emitter(buffers, Lanes(c.n.name, lanes, "nv"), Lanes(c.m.name, rows, "mv"), comment)
-    _open_tiles(out, nest, rows, lanes)
-    out.acc_names[0] = ("acc", (True, True), out.chain[-1])
-    _prefetch(out, nest)
-    out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
-    if _stored(c.a):
-        _products(out, nest, _Column.of_load(out, nest), "k", "0", out.size(c.k.size))
+    _count_tiles(out, nest, rows, lanes)
+    if _in_passes(nest, rows, lanes):
+        _passes(out, nest, rows, lanes)
     else:
-        _products_of_blocks(out, nest, rows, facts)
+        _open_tiles(out, nest, rows, lanes)
+        _prefetch(out, nest)
+        out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
+        if c.a.op == "load":
+            _products(out, nest, set())
+        else:
+            _products_of_blocks(out, nest, rows, facts)
     for stage in nest.stages:
         for w in stage.points:
             out.store(w)
-    out.close()
     return Printed(out.render(), out.slots, names=out.names)
+
+
+def _in_passes(nest: Nest, rows: int, lanes: int) -> bool:
+    """Whether K is walked in passes over all tiles of a thread, with the sums kept in memory between them: where the result is
+    small and K long (the gradient of a kernel), each tile by itself would read both operands from far memory."""
+    c = nest.contract
+    assert c is not None
+    tiles = prod([*(x.size for x in c.batch), cdiv(c.m.size, rows), cdiv(c.n.size, lanes)])
+    long = prod(x.size for x in c.k)
+    if len(c.k) < 2 or not isinstance(tiles, int) or tiles < 4 or tiles * rows * lanes > MOST_SUMS:
+        return False
+    return not isinstance(long, int) or long >= LONG
+
+
+def _passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
+    """Opens the loops over parts of K and, inside, over tiles, up to where a tile's sum is complete."""
+    c = nest.contract
+    assert c is not None
+    *around, inner = c.k
+    step = PASS // ((inner.size if isinstance(inner.size, int) else 64) * (_size(c.m, 64) + _size(c.n, 64)))
+    sums = prod([*(x.size for x in c.batch), cdiv(c.m.size, rows), cdiv(c.n.size, lanes)]) * rows * lanes
+    kept = out.scratch(sums, c.a.dtype)
+    total = "kn"
+    out.line(f"{total} = {' * '.join(out.size(x.size) for x in around)}")
+    out.line("first = units * tid // nthreads")
+    out.open(f"for k0 in range(0, {total}, {max(step, 1)}):")
+    out.line(f"k1 = {out.fn('least')}(k0 + {max(step, 1)}, {total})")
+    _open_tiles(out, nest, rows, lanes)
+    place = f"{kept} + (u - first) * {rows * lanes}, {lanes}"
+    out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
+    out.open("if k0 > 0:")
+    out.line(f"acc = {out.make('loader_full', c.a.dtype, rows, lanes)}({place})")
+    out.close()
+    out.open("for ka in range(k0, k1):", frozenset(x.name for x in around))
+    left = "ka"
+    for i in range(len(around) - 1, 0, -1):
+        size = out.size(around[i].size)
+        out.line(f"kq{i} = {out.fn('div_pos')}({left}, {size})")
+        out.line(f"ka{i} = {left} - kq{i} * {size}")
+        left = f"kq{i}"
+    for i, x in enumerate(around):
+        out.vars[x.name] = f"ka{i}" if i else left
+    _products(out, nest, {x.name for x in around})
+    out.close()
+    out.open(f"if k1 < {total}:")
+    out.line(f"{out.make('storer_full', c.a.dtype, rows, lanes)}({place}, acc)")
+    out.line("continue")
+    out.close()
+
+
+def _count_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
+    """How many tiles the result has: ``units``."""
+    c = nest.contract
+    assert c is not None
+    m, n = (out.size(x.size) if x.size != 1 else "1" for x in (c.m, c.n))
+    out.line(f"mt = ({m} + {rows - 1}) // {rows}")
+    out.line(f"nt = ({n} + {lanes - 1}) // {lanes}")
+    out.line("units = " + " * ".join(["mt * nt", *(out.size(x.size) for x in c.batch)]))
+
+
+def _size(axis: Axis, otherwise: int) -> int:
+    return axis.size if isinstance(axis.size, int) else otherwise
 
 
 def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
@@ -48,10 +122,7 @@ def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     c = nest.contract
     assert c is not None
     m, n = (out.size(x.size) if x.size != 1 else "1" for x in (c.m, c.n))
-    out.line(f"mt = ({m} + {rows - 1}) // {rows}")
-    out.line(f"nt = ({n} + {lanes - 1}) // {lanes}")
     batch = [out.size(x.size) for x in c.batch]
-    out.line("units = " + " * ".join(["mt * nt", *batch]))
     for i, x in enumerate(c.batch):
         out.vars[x.name] = f"b{i}"
     out.vars[c.m.name], out.vars[c.n.name] = "m0", "n0"
@@ -72,6 +143,7 @@ def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
             out.line("b0 = left")
     out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
     out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
+    out.acc_names[0] = ("acc", (True, True), out.chain[-1])
 
 
 def _stored(operand: Scalar) -> bool:
@@ -81,52 +153,105 @@ def _stored(operand: Scalar) -> bool:
 
 @dataclass(frozen=True)
 class _Column:
-    """Where the left operand's column at ``k`` lies: pointer, first element at k, distance of rows."""
+    """How the products read the left operand's column at ``k``: the machine function's name and the arguments before those of B."""
 
-    pointer: str
-    at: str
-    row: str
+    function: str
+    args: str
 
     @staticmethod
-    def of_load(out: Emitter, nest: Nest) -> _Column:
+    def strided(pointer: str, at: str, row: str) -> _Column:
+        """Rows at a constant distance; those past the end read the last one."""
+        return _Column("fma_outer", f"{pointer}, {at}, {row}, mv")
+
+    @staticmethod
+    def of_load(out: Emitter, nest: Nest, guards: list[Scalar]) -> _Column:
+        """The column of a stored operand. Where conditions tell its rows apart, or no stride does, each row has an address of its
+        own, and rows outside read zeros."""
         c = nest.contract
-        assert c is not None
+        assert c is not None and out.rows is not None
         node, (e,) = c.a.attr
-        row, step = coefficient(e, c.m.name), coefficient(e, c.k.name)
-        if row is None or step is None:
-            raise CompileError(f"{nest.name}: the left operand of a contraction needs strides")
+        k = c.k[-1]
+        row, step = coefficient(e, c.m.name), coefficient(e, k.name)
+        if step is None:
+            raise CompileError(f"{nest.name}: the left operand of a contraction needs a stride along K")
         pointer = out.pointer(out.buffers[node])
-        out.line(f"a0 = {out.int_expr(substitute(e, {c.k.name: 0}))}")
-        return _Column(pointer, f"a0 + k * {out.size(step)}", out.size(row))
+        first = substitute(e, {k.name: 0})
+        if row is not None and not guards:
+            out.line(f"a0 = {out.int_expr(first)}")
+            return _Column.strided(pointer, f"a0 + k * {out.size(step)}", out.size(row))
+        keep = f"{out.fn('lt')}({out.make('iota', int64, out.rows.count, 1)}(0, 1, 0), mv)"
+        for g in guards:
+            keep = f"{out.fn('bit_and')}({keep}, {out.value(g)})"
+        at = out.index_tile(first, (True, False), out.chain[-1])
+        zeros = out.zeros((k.size - 1) * step + 1, c.a.dtype)
+        out.line(f"rows = {out.fn('row_addresses')}({pointer}, {at}, {keep}, {zeros})")
+        return _Column("fma_outer_rows", f"{pointer}, rows, k * {out.size(step)}")
 
 
-def _products(out: Emitter, nest: Nest, column: _Column, k: str, start: str, stop: str) -> None:
-    """The loop over K from ``start`` to ``stop``: a column of A times a row of B."""
+def _products(out: Emitter, nest: Nest, given: set[str]) -> None:
+    """The loops over K of a stored left operand, but for axes that are ``given``; what its conditions rule out for a whole tile is
+    left out."""
     c = nest.contract
     assert c is not None
+    *around, inner = c.k
+    checks = conditions(c.a)
+    by_row = [x for x in checks if c.m.name in scalar_symbols(x)]
+    waiting = [x for x in checks if x not in by_row]
+    left = {k.name for k in c.k} - given
+    depth = len(out.chain)
+
+    def check() -> None:
+        for x in [x for x in waiting if not scalar_symbols(x) & left]:
+            waiting.remove(x)
+            out.open(f"if {out.fn('item')}({out.value(x)}):")
+
+    check()
+    for i, axis in enumerate(around):
+        if axis.name in given:
+            continue
+        out.vars[axis.name] = f"k{i}"
+        out.open(f"for k{i} in range({out.size(axis.size)}):", frozenset({axis.name}))
+        left.remove(axis.name)
+        check()
+    column = _Column.of_load(out, nest, by_row)
+    left.remove(inner.name)
+    _sum(out, nest, column, "k", "0", out.size(inner.size), out.chain[-1], check)
+    while len(out.chain) > depth:
+        out.close()
+
+
+def _sum(
+    out: Emitter, nest: Nest, column: _Column, k: str, start: str, stop: str, unit: Scope, check: Callable[[], None] = lambda: None
+) -> None:
+    """The innermost loop over K, from ``start`` to ``stop``: a column of A times a row of B. ``unit`` is where the address of B's
+    first row is computed."""
+    c = nest.contract
+    assert c is not None
+    inner = c.k[-1]
     loop = f"for {k} in range({stop}):" if start == "0" else f"for {k} in range({start}, {stop}):"
-    args = f"acc, {column.pointer}, {column.at}, {column.row}, mv"
+    out.vars[inner.name] = k
     if not _stored(c.b):
-        out.vars[c.k.name] = k
-        out.open(loop, frozenset({c.k.name}))
+        out.open(loop, frozenset({inner.name}))
         row = out.value(c.b)
-        out.line(f"acc = {out.fn('fma_outer_tile')}({args}, {row})")
+        out.line(f"acc = {out.fn('fma_outer_tile')}(acc, {column.args}, {row})")
         out.close()
         return
     node, (e,) = c.b.attr
-    step, lane = coefficient(e, c.k.name), lane_stride(e, c.n.name, out.lanes.count if out.lanes else 1)
+    step, lane = coefficient(e, inner.name), lane_stride(e, c.n.name, out.lanes.count if out.lanes else 1)
     if step is None or (lane != 1 and c.n.size != 1):
         raise CompileError(f"{nest.name}: the right operand of a contraction needs strides, unit along N")
     pointer = out.pointer(out.buffers[node])
-    unit = out.chain[-1] if start == "0" else out.chain[-2]  # known once a tile, not once a block
-    out.line(f"w0 = {out.int_expr(substitute(e, {c.k.name: 0}))}", unit)
-    out.open(loop)
+    out.line(f"w0 = {out.int_expr(substitute(e, {inner.name: 0}))}", unit)
+    depth = len(out.chain)
+    out.open(loop, frozenset({inner.name}))
+    check()
     at = f"{pointer}, w0 + {k} * {out.size(step)}"
     if _padded(out.buffers[node]):
-        out.line(f"acc = {out.fn('fma_outer')}({args}, {at})")
+        out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {at})")
     else:
-        out.line(f"acc = {out.fn('fma_outer_n')}({args}, {at}, nv)")
-    out.close()
+        out.line(f"acc = {out.fn(column.function + '_n')}(acc, {column.args}, {at}, nv)")
+    while len(out.chain) > depth:
+        out.close()
 
 
 def _products_of_blocks(out: Emitter, nest: Nest, rows: int, facts: Facts) -> None:
@@ -135,20 +260,21 @@ def _products_of_blocks(out: Emitter, nest: Nest, rows: int, facts: Facts) -> No
     c = nest.contract
     assert c is not None
     width = max(facts.width * 4 // c.a.dtype.itemsize, 2)
-    along_k = _walks_along(c.a, c.k.name, c.m.name)
+    inner = c.k[-1]
+    along_k = _walks_along(c.a, inner.name, c.m.name)
     shape = (rows, width) if along_k else (width, rows)
     block = out.fresh("block")
     out.line(f"{block} = {out.make('scratch', c.a.dtype, *shape)}()", out.chain[0])
-    k = out.size(c.k.size) if c.k.size != 1 else "1"
-    out.vars[c.k.name] = "k0"
-    out.open(f"for k0 in range(0, {k}, {width}):", frozenset({c.k.name}))
+    k = out.size(inner.size) if inner.size != 1 else "1"
+    out.vars[inner.name] = "k0"
+    out.open(f"for k0 in range(0, {k}, {width}):", frozenset({inner.name}))
     out.line(f"kv = {out.fn('least')}({width}, {k} - k0)")
-    over_k, over_m = Lanes(c.k.name, width, "kv"), Lanes(c.m.name, rows, "mv")
+    over_k, over_m = Lanes(inner.name, width, "kv"), Lanes(c.m.name, rows, "mv")
     with out.tile(*((over_k, over_m) if along_k else (over_m, over_k))):
         value = out.value(c.a)
         out.line(f"{out.make('storer_full', c.a.dtype, *shape)}({block}, 0, {shape[1]}, {value})")
-    column = _Column(block, "k - k0" if along_k else f"(k - k0) * {shape[1]}", str(shape[1]) if along_k else "1")
-    _products(out, nest, column, "k", "k0", "k0 + kv")
+    column = _Column.strided(block, "k - k0" if along_k else f"(k - k0) * {shape[1]}", str(shape[1]) if along_k else "1")
+    _sum(out, nest, column, "k", "k0", "k0 + kv", out.chain[-2])  # B's first row is known once a tile, not once a block
     out.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.ir.dims import Expr, FloorDiv, Size, Sym, from_terms
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, cdiv, from_terms
 from graphc.ir.dtypes import DType
 from graphc.loops.scalar import Scalar
 from graphc.schedule.program import Buffer
@@ -24,7 +24,7 @@ __all__ = ["KernelText", "Printed", "Scope", "Slot"]
 class Slot:
     """One word of the argument block: the address of a buffer, a size, or a number such as a random stream."""
 
-    kind: str  # "address" | "size" | "number"
+    kind: str  # "address" | "size" | "number" | "zeros" and "scratch" (the address of so many bytes: of zeros, or for each thread)
     value: Any
 
 
@@ -116,6 +116,17 @@ class KernelText:
     def pointer(self, buffer: Buffer) -> str:
         key = ("slot", buffer.name) if buffer.space == "slot" else buffer
         return self._slot(("p", key), Slot("address", buffer), "p", f"{self.fn('ptr_' + buffer.type.dtype.code)}({{}})")
+
+    def zeros(self, count: Size, dtype: DType) -> str:
+        """A pointer to so many zeros."""
+        return self._slot(("z", count, dtype), Slot("zeros", count * dtype.itemsize), "z", f"{self.fn('ptr_' + dtype.code)}({{}})")
+
+    def scratch(self, count: Size, dtype: DType) -> str:
+        """A pointer to so many elements for each thread; ``count`` is rounded up to whole cache lines."""
+        line = 64 // dtype.itemsize
+        count = cdiv(count, line) * line
+        p = self._slot(("scratch", dtype), Slot("scratch", count * dtype.itemsize), "t", f"{self.fn('ptr_' + dtype.code)}({{}})")
+        return f"{p}, tid * {self.size(count)}"
 
     def size(self, e: Size) -> str:
         """A size or stride: small powers of two and little numbers stand in the text, the rest in the argument block."""

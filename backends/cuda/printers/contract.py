@@ -32,10 +32,11 @@ def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = ""
     unit = out.open_points(axes, points, "first", "step")
     dtype = c.a.dtype
     out.line(f"a0 = {literal(0, dtype)}")
-    out.open(f"for {out.vars[c.k.name]} in range({out.size(c.k.size)}):", c.k)
+    for k in c.k:
+        out.open(f"for {out.vars[k.name]} in range({out.size(k.size)}):", k)
     product = (out.value(c.a), out.value(c.b), "a0")
     out.line(f"a0 = {instruction('fma', dtype, product, (dtype, dtype, dtype))}")
-    out.close()
+    out.close(len(c.k))
     for t in postorder([w.value for w in nest.writes()]):
         if t.op == "acc":
             unit.known[t] = "a0"

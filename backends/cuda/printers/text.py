@@ -70,7 +70,7 @@ class KernelText:
         self.comment = comment
         self.params: dict[Any, Param] = {}
         self.blocks: list[Block] = [Block()]
-        axes = (*nest.outer, *nest.inner) + ((nest.contract.k,) if nest.contract is not None else ())
+        axes = (*nest.outer, *nest.inner, *(nest.contract.k if nest.contract is not None else ()))
         self.vars = {a.name: f"i{n}" for n, a in enumerate(axes)}
         self.ranges = nest.ranges
         self.counts = {"v": 0, "j": 0}

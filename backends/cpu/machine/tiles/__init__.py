@@ -64,7 +64,16 @@ from .memory import (
     storer_full,
     storer_strided,
 )
-from .products import fma_outer, fma_outer_n, fma_outer_tile, prefetcher, scratch
+from .products import (
+    fma_outer,
+    fma_outer_n,
+    fma_outer_rows,
+    fma_outer_rows_n,
+    fma_outer_tile,
+    prefetcher,
+    row_addresses,
+    scratch,
+)
 from .reductions import hall, hany, hmax, hmin, hprod, hsum, vall, vany, vmax, vmin, vprod, vsum
 from .types import Tile
 
@@ -87,6 +96,8 @@ __all__ = [
     "fma",
     "fma_outer",
     "fma_outer_n",
+    "fma_outer_rows",
+    "fma_outer_rows_n",
     "fma_outer_tile",
     "gather",
     "ge",
@@ -124,6 +135,7 @@ __all__ = [
     "ptr_u32",
     "ptr_u8",
     "rint",
+    "row_addresses",
     "scatter",
     "scratch",
     "select",

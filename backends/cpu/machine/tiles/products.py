@@ -10,9 +10,18 @@ from numba import types
 from numba.extending import intrinsic
 
 from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
-from .types import I8, I32, I64, STORED, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
+from .types import I8, I32, I64, STORED, Tile, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
 
-__all__ = ["fma_outer", "fma_outer_n", "fma_outer_tile", "prefetcher", "scratch"]
+__all__ = [
+    "fma_outer",
+    "fma_outer_n",
+    "fma_outer_rows",
+    "fma_outer_rows_n",
+    "fma_outer_tile",
+    "prefetcher",
+    "row_addresses",
+    "scratch",
+]
 
 i64 = numba_type("i64")
 
@@ -61,6 +70,61 @@ def fma_outer_tile(typingctx, acc, pa, aoff, a_row, m, row_b):  # type: ignore[n
         return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, get_row(b, row_b, tile, 0, acc.lanes))
 
     return acc(acc, pa, i64, i64, i64, row_b), cg
+
+
+@intrinsic
+def fma_outer_rows(typingctx, acc, like, rows, aoff, pb, boff):  # type: ignore[no-untyped-def]
+    """acc[r] + (element aoff behind address rows[r]) * pb[boff : boff+L]; ``like`` is a pointer to such elements."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, like_, rows_, aoff_, pb_, boff_ = args
+        row_b = b.load(_vector_at(b, pb_, boff_, acc.vector), align=_align(acc.code))
+        return _outer_at(b, acc, acc_, like_, rows, rows_, aoff_, row_b)
+
+    return acc(acc, like, rows, i64, pb, i64), cg
+
+
+@intrinsic
+def fma_outer_rows_n(typingctx, acc, like, rows, aoff, pb, boff, n):  # type: ignore[no-untyped-def]
+    """As fma_outer_rows, reading only lanes below n of the row of B."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, like_, rows_, aoff_, pb_, boff_, n_ = args
+        q = _vector_at(b, pb_, boff_, acc.vector)
+        row_b = _masked_load(b, acc.code, q, acc.vector, _lanes_below(b, n_, acc.lanes))
+        return _outer_at(b, acc, acc_, like_, rows, rows_, aoff_, row_b)
+
+    return acc(acc, like, rows, i64, pb, i64, i64), cg
+
+
+def _outer_at(b: Any, acc_t: Any, acc: Any, like: Any, rows_t: Any, rows: Any, aoff: Any, row_b: Any) -> Any:
+    vec = acc_t.vector
+    fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
+    out = []
+    for r in range(acc_t.rows):
+        base = b.inttoptr(b.extract_element(get_row(b, rows_t, rows, r, 1), I32(0)), like.type)
+        a = b.load(b.gep(base, [aoff]), align=_align(acc_t.code))
+        out.append(b.call(fma, [splat_vector(b, a, acc_t.lanes), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]))
+    return make_tile(b, acc_t, out)
+
+
+@intrinsic
+def row_addresses(typingctx, p, offs, keep, otherwise):  # type: ignore[no-untyped-def]
+    """The address of p[offs[r]] for rows that ``keep`` names, of ``otherwise`` for the others."""
+    rows = max(offs.rows, keep.rows)
+    out = Tile("i64", rows, 1)
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        p_, offs_, keep_, otherwise_ = args
+        other = b.ptrtoint(otherwise_, I64)
+        found = []
+        for r in range(rows):
+            at = b.ptrtoint(b.gep(p_, [b.extract_element(get_row(b, offs, offs_, r, 1), I32(0))]), I64)
+            good = b.extract_element(get_row(b, keep, keep_, r, 1), I32(0))
+            found.append(splat_vector(b, b.select(good, at, other), 1))
+        return make_tile(b, out, found)
+
+    return out(p, offs, keep, otherwise), cg
 
 
 @cache
