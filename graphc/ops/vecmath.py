@@ -87,10 +87,13 @@ def copy_sign(x: Scalar, y: Scalar) -> Scalar:
 
 
 def _two_to(n: Scalar) -> Scalar:
-    """2**n for an integral float n within the normal exponents."""
+    """2**n for an integral float n within the normal exponents.
+
+    Beside 1.5 * 2**52 (2**23 in float32) the last bits of a float count in ones, so its bits end with those of the integer n.
+    """
     if n.dtype == float64:
-        return ((n.cast(int64) + 1023) << 52).bitcast(n.dtype)
-    return ((n.cast(int32) + 127) << 23).bitcast(n.dtype)
+        return (((n + 1.5 * 2.0**52).bitcast(int64) + 1023) << 52).bitcast(n.dtype)
+    return (((n + 1.5 * 2.0**23).bitcast(int32) + 127) << 23).bitcast(n.dtype)
 
 
 # -- exponentials ----------------------------------------------------------------------------------------------------------

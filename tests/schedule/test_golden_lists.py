@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphc.ops as ops
+from graphc.autodiff import gradients
 from graphc.ir.dims import sym
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Settings, lower
@@ -86,6 +87,18 @@ def convolution() -> Graph:
     return b.graph({"out": ops.max_pool2d((y + b.param("b", (6, 1, 1))).relu(), 2)})
 
 
+def convolution_step() -> Graph:
+    """Two layers of a network for images, with a batch norm between them, and plain gradient descent."""
+    b = Builder()
+    x, y = b.arg("x", (N, 3, 8, 8)), b.arg("y", (N,), "int64")
+    w = [b.param("w0", (16, 3, 3, 3)), b.param("w1", (24, 16, 3, 3)), b.param("g", (16,)), b.param("s", (16,)), b.param("head", (10, 24))]
+    h = ops.batch_norm_train(ops.conv(x, w[0], padding=1), w[2], w[3])[0].relu()
+    h = ops.conv(h, w[1], stride=2, padding=1).relu().mean((2, 3))
+    loss = ops.cross_entropy(h @ w[4].transpose(), y)
+    grads = gradients([loss], None, w)
+    return b.graph({"loss": loss}, {p.attrs["name"]: p - g * 0.1 for p, g in zip(w, grads, strict=True)})
+
+
 def rnn() -> Graph:
     b = Builder()
     x, w = b.arg("x", (7, N, 5)), b.param("w", (9, 4))
@@ -95,7 +108,7 @@ def rnn() -> Graph:
 
 
 MODELS = {f"mlp_step.{v}": lambda v=v: mlp_step((24, 20, 10), v)[0] for v in VARIANTS}
-MODELS |= {"classifier": classifier, "attention_block": attention_block, "transformer_block": transformer_block, "convolution": convolution, "rnn": rnn}
+MODELS |= {"classifier": classifier, "attention_block": attention_block, "transformer_block": transformer_block, "convolution": convolution, "convolution_step": convolution_step, "rnn": rnn}
 
 
 @pytest.mark.parametrize("name", MODELS)

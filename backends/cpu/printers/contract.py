@@ -78,7 +78,7 @@ def _passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     total = "kn"
     out.line(f"{total} = {' * '.join(out.size(x.size) for x in around)}")
     out.line("first = units * tid // nthreads")
-    out.open(f"for k0 in range(0, {total}, {max(step, 1)}):")
+    out.open(f"for k0 in range(0, {total} if {total} > 0 else 1, {max(step, 1)}):")  # an empty sum is a sum too
     out.line(f"k1 = {out.fn('least')}(k0 + {max(step, 1)}, {total})")
     _open_tiles(out, nest, rows, lanes)
     place = f"{kept} + (u - first) * {rows * lanes}, {lanes}"

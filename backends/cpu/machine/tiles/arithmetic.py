@@ -237,9 +237,7 @@ def _convert(b: Any, x: Any, source: str, target: str) -> Any:
     if _is_float(source) and _is_float(target):
         return b.fpext(x, to) if target == "f64" else b.fptrunc(x, to)
     if _is_float(source):
-        # saturating: a plain conversion of NaN or a value out of range is undefined in LLVM
-        name = f"llvm.fpto{'s' if _signed(target) else 'u'}i.sat.{suffix(to)}.{suffix(x.type)}"
-        return b.call(llvm_fn(b, name, to, [x.type]), [x])
+        return _truncated(b, x, to, _signed(target))
     if _is_float(target):
         return b.sitofp(x, to) if _signed(source) else b.uitofp(x, to)
     a, z = ELEMENT[source].width, ELEMENT[target].width
@@ -248,6 +246,20 @@ def _convert(b: Any, x: Any, source: str, target: str) -> Any:
     if a > z:
         return b.trunc(x, to)
     return b.sext(x, to) if _signed(source) else b.zext(x, to)
+
+
+def _truncated(b: ir.IRBuilder, x: Any, to: Any, signed: bool) -> Any:
+    """Floats to integers, saturating, NaN to 0: a plain conversion of those is undefined in LLVM, and LLVM's own saturating one
+    goes lane by lane on vectors (20 times as slow on AVX-512)."""
+    bits = to.element.width - signed
+    low, high = (-(2.0**bits) if signed else 0.0), 2.0**bits
+    lo, hi = (ir.Constant(x.type, [v] * x.type.count) for v in (low, high))
+    fits = b.and_(b.fcmp_ordered(">=", x, lo), b.fcmp_ordered("<", x, hi))
+    safe = b.select(fits, x, _zero(x.type))
+    out = b.fptosi(safe, to) if signed else b.fptoui(safe, to)
+    least, most = (-(2**bits) if signed else 0), 2**bits - 1
+    out = b.select(b.fcmp_ordered(">=", x, hi), ir.Constant(to, [most] * to.count), out)
+    return b.select(b.fcmp_ordered("<", x, lo), ir.Constant(to, [least] * to.count), out)
 
 
 def _shaped(t: Any, code: str) -> Tile:

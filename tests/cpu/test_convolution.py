@@ -1,0 +1,92 @@
+"""Convolutions as contractions: windows, edges, strides and long sums, forward and gradients, against the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc.ops as ops
+from graphc.autodiff import gradients
+from graphc.compiler import compile_graph
+from graphc.ir.dims import sym
+from graphc.ir.graph import Graph
+from tests.models import Builder, batch_for
+
+N = sym("N")
+CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+    # name: batch, (channels, *spatial), kernel (O, C/groups, *K), options
+    "same": (N, (16, 9, 12), (24, 16, 3, 3), {"padding": 1}),
+    "valid": (N, (5, 9, 12), (33, 5, 3, 2), {}),
+    "strided": (N, (8, 11, 9), (16, 8, 3, 3), {"padding": 1, "stride": 2}),
+    "dilated": (2, (8, 11, 10), (8, 8, 3, 3), {"padding": (2, (3, 0)), "dilation": 2}),
+    "pointwise": (N, (24, 7, 5), (40, 24, 1, 1), {}),
+    "one channel": (N, (1, 14, 14), (6, 1, 5, 5), {"padding": 2}),
+    "few rows": (N, (12, 4, 4), (12, 12, 3, 3), {"padding": 1}),
+    "signal": (N, (6, 40), (18, 6, 4), {"padding": "causal", "dilation": 3}),
+    "volume": (2, (3, 6, 5, 7), (10, 3, 2, 3, 3), {"padding": 1}),
+    "grouped": (N, (8, 9, 7), (12, 4, 3, 3), {"padding": 1, "groups": 2}),
+    "each channel": (N, (9, 8, 8), (9, 1, 3, 3), {"padding": 1, "groups": 9}),
+    "holes": (2, (4, 6, 5), (8, 4, 3, 3), {"padding": 2, "input_dilation": 2}),
+}
+
+
+LONG = (8, (16, 20, 20), (24, 16, 3, 3), {"padding": 1})
+"""The gradient of this kernel is a sum of 3,200 products an element: it runs in passes."""
+
+
+def layer(case: tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]) -> tuple[Graph, Builder]:
+    """A convolution of a computed value with bias and ReLU, and the gradients of all it reads."""
+    batch, image, kernel, options = case
+    b = Builder()
+    x, w, bias = b.arg("x", (batch, *image)), b.param("w", kernel), b.param("b", (kernel[0], *(1,) * (len(kernel) - 2)))
+    y = (ops.conv(x * 0.5, w, **options) + bias).relu()
+    loss = (y * b.arg("weights", y.shape)).sum()
+    grads = gradients([loss], None, [x, w, bias])
+    return b.graph({"y": y, "dx": grads[0], "dw": grads[1], "db": grads[2]}), b
+
+
+def to_compile() -> Iterator[tuple[Graph, int | None]]:
+    for case in (*CASES.values(), LONG):
+        yield layer(case)[0], None
+
+
+def compare(case: Any, n: int) -> None:
+    graph, b = layer(case)
+    values = batch_for(graph, n)
+    found, wanted = (compile_graph(graph, target, b.store)(values) for target in ("cpu", "reference"))
+    for name, w in wanted.items():
+        scale = float(np.abs(w).max(initial=1.0))
+        np.testing.assert_allclose(found[name], w, rtol=1e-5, atol=2e-6 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients(name: str, n: int):
+    compare(CASES[name], n)
+
+
+def test_a_long_sum_runs_in_passes():
+    graph, b = layer(LONG)
+    texts = "\n".join(k.printed.text for k in compile_graph(graph, "cpu", b.store).kernels)
+    assert "for ka in range(k0, k1):" in texts
+    compare(LONG, 1)
+
+
+def test_every_convolution_of_a_layer_and_its_gradients_is_tiled():
+    graph, b = layer(CASES["same"])
+    kinds = {k.launch.nest.name.split("_")[0]: k.launch.nest.kind for k in compile_graph(graph, "cpu", b.store).kernels}
+    assert kinds["conv"] == "contract"
+
+
+@pytest.mark.parametrize("name", ["same", "strided", "holes", "one channel"])
+def test_no_kernel_leaves_its_memory(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "bounds")
+    compare(CASES[name], 3)
+
+
+def test_threads_do_not_meet_in_the_sums_of_passes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRAPHC_CHECK", "schedule")
+    compare(LONG, 1)
