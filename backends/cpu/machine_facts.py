@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from graphc.errors import GraphcError
 from graphc.schedule.limits import Limits
 
+from .machine.loader import host_cpu
+
 __all__ = ["Facts", "host_facts"]
 
 
@@ -29,10 +31,8 @@ class Facts:
 def host_facts(width: int | None = None) -> Facts:
     """The facts of this machine; ``width`` forces another vector width (tests do)."""
     if width is None:
-        import llvmlite.binding as llvm
-
-        features = llvm.get_host_cpu_features()
-        width = 16 if features.get("avx512f") else 8 if features.get("avx2") else 4
+        features = host_cpu()[1].split(",")
+        width = 16 if "+avx512f" in features else 8 if "+avx2" in features else 4
     if width not in (16, 8, 4):
         raise GraphcError(f"vector width {width} is not one of 16, 8, 4")
     return Facts(width)

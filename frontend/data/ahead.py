@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from graphc.errors import ArgumentError
+from graphc.runtime.living import Living
 
 __all__ = ["Ahead", "ahead", "converted"]
 
@@ -69,16 +70,16 @@ def _make(source: Iterator[Any], channel: _Channel) -> None:
             close()
 
 
-_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-_channels: weakref.WeakSet[_Channel] = weakref.WeakSet()
+_threads: Living[threading.Thread] = Living()
+_channels: Living[_Channel] = Living()
 
 
 @atexit.register
 def _stop_all() -> None:
     """No thread may be inside NumPy while the interpreter goes away."""
-    for channel in list(_channels):
+    for channel in _channels:
         channel.close()
-    for thread in list(_threads):
+    for thread in _threads:
         thread.join(1.0)
 
 

@@ -13,12 +13,12 @@ N
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
 from ..errors import ShapeError
+from .interned import Interned
 
 __all__ = ["Expr", "FloorDiv", "Size", "Sym", "cdiv", "evaluate", "floordiv", "prod", "substitute", "sym", "symbols"]
 
@@ -56,7 +56,7 @@ Atom = Any  # Sym, FloorDiv, or another hashable with ``sort_key`` (loops.scalar
 Monomial = tuple[tuple[Atom, int], ...]
 Size = Union[int, "Expr"]
 
-_interned: weakref.WeakValueDictionary[tuple[tuple[Monomial, int], ...], Expr] = weakref.WeakValueDictionary()
+_interned: Interned[Expr] = Interned()
 
 
 class Expr:
@@ -161,7 +161,7 @@ def from_terms(terms: Iterable[tuple[Monomial, int]]) -> Size:
     if found is None:
         found = object.__new__(Expr)
         found.terms = key
-        _interned[key] = found
+        found = _interned.add(key, found)
     return found
 
 

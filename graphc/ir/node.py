@@ -6,7 +6,6 @@ twice. A node is also the user's symbolic tensor: arithmetic operators and metho
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,13 +13,14 @@ from ..errors import DTypeError, GraphcError, ShapeError, TraceError
 from .attrs import attr_key
 from .dims import Size
 from .dtypes import DType
+from .interned import Interned
 from .op import OpDef, function, lookup, numpy_names
 from .provenance import note
 from .types import Shape, TensorType, TupleType, Type
 
 __all__ = ["Node", "toposort"]
 
-_table: weakref.WeakValueDictionary[Any, Node] = weakref.WeakValueDictionary()
+_table: Interned[Node] = Interned()
 
 
 class Node:
@@ -37,7 +37,8 @@ class Node:
     def make(op: OpDef, inputs: Iterable[Node] = (), /, **attrs: Any) -> Node:
         """The node of an operator, its inputs and attributes; type inference runs here and raises on misuse."""
         ins = tuple(inputs)
-        key = (op, ins, tuple((k, attr_key(attrs[k])) for k in sorted(attrs)))
+        # operands by their addresses: an entry holds nothing alive, and while its node lives its operands do
+        key = (op, tuple(map(id, ins)), tuple((k, attr_key(attrs[k])) for k in sorted(attrs)))
         node = _table.get(key)
         if node is None:
             for i in ins:
@@ -53,7 +54,7 @@ class Node:
             node = object.__new__(Node)
             node.op, node.inputs, node.attrs, node.type = op, ins, attrs, node_type
             node._decomposed = None
-            node = _table.setdefault(key, node)
+            node = _table.add(key, node)
         note(node)
         return node
 

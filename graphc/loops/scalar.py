@@ -9,7 +9,6 @@ Constants take the type of the other operand, so ``x * 0.5`` is a multiplication
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Container, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -18,6 +17,7 @@ from ..errors import CompileError
 from ..ir.attrs import attr_key
 from ..ir.dims import Expr, FloorDiv, Size, atom, rewrite_atoms, symbols
 from ..ir.dtypes import DType, bool_, int64
+from ..ir.interned import Interned
 
 __all__ = ["INSTRUCTIONS", "Scalar", "arg", "bitcast", "cast", "const", "index_value", "load"]
 
@@ -57,7 +57,7 @@ INSTRUCTIONS: dict[str, str] = {
     "bitcast": "same bits, other type",
 }
 
-_table: weakref.WeakValueDictionary[Any, Scalar] = weakref.WeakValueDictionary()
+_table: Interned[Scalar] = Interned()
 Number = int | float | bool
 
 
@@ -83,7 +83,7 @@ class Scalar:
             found.op, found.args, found.dtype, found.attr, found._loads = op, args, dtype, attr, None
             words = "|".join((op, dtype.code, str(attr), *(a.sort_key for a in args)))
             found.sort_key = blake2b(words.encode(), digest_size=8).hexdigest()
-            found = _table.setdefault(key, found)
+            found = _table.add(key, found)
         return found
 
     def __repr__(self) -> str:

@@ -12,8 +12,8 @@ __all__ = ["no_interrupts"]
 
 
 @contextmanager
-def no_interrupts(patience: int = 1 << 30) -> Iterator[None]:
-    """While the body runs Ctrl-C waits for its end; the one after ``patience`` others does not. For short pieces: nothing shows meanwhile.
+def no_interrupts() -> Iterator[None]:
+    """While the body runs Ctrl-C waits for its end. For short pieces: nothing shows meanwhile.
 
     Only the main thread is ever interrupted; what is no Python function (``signal.SIG_IGN``) is left alone.
     """
@@ -22,14 +22,7 @@ def no_interrupts(patience: int = 1 << 30) -> Iterator[None]:
         yield
         return
     came: list[tuple[int, Any]] = []
-
-    def wait(number: int, frame: Any) -> None:
-        came.append((number, frame))
-        if len(came) > patience:
-            came.clear()
-            handler(number, frame)
-
-    signal.signal(signal.SIGINT, wait)
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
     try:
         yield
     finally:

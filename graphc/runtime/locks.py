@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-import weakref
 from typing import Any
+
+from .living import Living
 
 __all__ = ["COMPILING", "FUNCTION", "MEMORY", "RUNNING", "STORE", "held_for_forks"]
 
@@ -15,7 +16,7 @@ FUNCTION, STORE, RUNNING, COMPILING, MEMORY = range(5)
 PATIENCE = 10.0
 """Seconds that a fork waits in all. Compiling may take longer: then the child gets new locks, and makes anew what is half made."""
 
-_locks: tuple[weakref.WeakSet[Any], ...] = tuple(weakref.WeakSet() for _ in range(MEMORY + 1))
+_locks: tuple[Living[Any], ...] = tuple(Living() for _ in range(MEMORY + 1))
 _one_fork = threading.Lock()
 _held: list[Any] = []
 
@@ -30,7 +31,7 @@ def _before() -> None:
     end = time.monotonic() + PATIENCE
     _one_fork.acquire()
     for group in _locks:
-        for lock in list(group):
+        for lock in group:
             if lock.acquire(timeout=max(end - time.monotonic(), 0)):
                 _held.append(lock)
 
@@ -44,7 +45,7 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     held = {id(lock) for lock in _held}
     for group in _locks:
-        for lock in list(group):
+        for lock in group:
             if id(lock) not in held:
                 lock._at_fork_reinit()  # as the standard library does with its own
     _after_in_parent()

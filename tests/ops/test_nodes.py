@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from graphc.ir.attrs import attr_key
 from graphc.ir.dims import sym
 from graphc.ir.dtypes import ALL, as_dtype, promote
 from graphc.ir.graph import Graph, Input, verify
+from graphc.ir.interned import Interned
 from graphc.ir.node import Node, toposort
 from graphc.ir.op import lookup
 from graphc.ir.provenance import Loc, Provenance, watching
@@ -72,6 +74,35 @@ def test_nodes_go_when_nobody_holds_them():
     del y
     gc.collect()
     assert len(node_module._table) <= before + 2
+
+
+def test_no_python_runs_where_nodes_die():
+    """An interrupt that came there would be printed and lost."""
+    y, ran = ops.input("gone", (3,), "float32"), []
+    for _ in range(50):
+        y = y.exp() * 0.5
+    gc.collect()
+    gc.disable()
+    sys.setprofile(lambda frame, event, arg: ran.append(frame.f_code) if event == "call" else None)
+    del y
+    sys.setprofile(None)
+    gc.enable()
+    assert ran == []
+
+
+def test_a_table_of_things_that_live():
+    class Thing:
+        pass
+
+    table, first = Interned(), Thing()
+    assert table.add("k", first) is first and table.add("k", Thing()) is first and table.get("k") is first
+    assert len(table) == 1 and table.get("other") is None
+    del first
+    assert table.get("k") is None
+    second = Thing()
+    assert table.add("k", second) is second  # in the place of the dead one, which is forgotten after that
+    table.add("l", third := Thing())
+    assert table.get("k") is second and table.get("l") is third and len(table) == 2
 
 
 def test_a_tensor_is_no_condition_and_no_array():

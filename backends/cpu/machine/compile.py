@@ -34,9 +34,9 @@ class ObjectCode:
 def compile_text(text: str, entry: str, path: str) -> ObjectCode:
     """The object of a text that defines ``kernel``; ``entry`` goes into its symbol, ``path`` names it in errors.
 
-    Ctrl-C waits for its end, once: Numba's tables would stay half filled, and this process could compile no more.
+    Ctrl-C waits for its end: Numba's tables would stay half filled, and this process could compile no more.
     """
-    with no_interrupts(1):
+    with no_interrupts():
         return _compile_text(text, entry, path)
 
 

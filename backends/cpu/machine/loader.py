@@ -1,10 +1,14 @@
-"""Object code to callable addresses, by llvmlite alone: a warm start never imports Numba."""
+"""Object code to callable addresses, by llvmlite alone: a warm start never imports Numba.
+
+Ctrl-C waits while llvmlite works: what it frees in C and marks as freed in Python an interrupt between the two would free twice.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from graphc.runtime.interrupts import no_interrupts
@@ -32,11 +36,11 @@ def _get_engine() -> Any:
 
 def load_object(data: bytes, symbol: str) -> int:
     """Maps an object file into the process, once, and gives the address of a symbol (0 if it is not there)."""
-    import llvmlite.binding as llvm
-
     key = (symbol, hashlib.sha256(data).digest())
-    with _lock, no_interrupts():  # LLVM takes an object once
+    with _lock, no_interrupts():
         if key not in _mapped:
+            import llvmlite.binding as llvm
+
             engine = _get_engine()
             engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             engine.finalize_object()
@@ -44,8 +48,10 @@ def load_object(data: bytes, symbol: str) -> int:
         return _mapped[key]
 
 
+@cache
 def host_cpu() -> tuple[str, str]:
     """Name and feature string of this processor: objects are made for them and must not run elsewhere."""
-    import llvmlite.binding as llvm
+    with no_interrupts():
+        import llvmlite.binding as llvm
 
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
