@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
 
-__all__ = ["Backend", "Executable"]
+__all__ = ["Backend", "Executable", "Option"]
 
 
 class Executable(Protocol):
@@ -26,9 +27,18 @@ class Executable(Protocol):
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]: ...
 
 
+@dataclass(frozen=True)
+class Option:
+    """A keyword of ``compile``: which values it takes, and what a value must be, in words."""
+
+    fits: Callable[[Any], bool]
+    says: str
+
+
 class Backend(Protocol):
-    """``graphc.backends.<name>`` offers one as ``BACKEND``."""
+    """``graphc.backends.<name>`` offers one as ``BACKEND``. ``options`` are the keywords that its ``compile`` takes."""
 
     name: str
+    options: Mapping[str, Option]
 
     def compile(self, graph: Graph, store: ParameterStore | None = None, **options: Any) -> Executable: ...

@@ -28,15 +28,17 @@ def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
     """
     try:
         array = np.asarray(value)
-    except ValueError as e:
-        raise ShapeError(f"{name}: the values form no array: {e}") from None
+    except ValueError:
+        raise ShapeError(
+            f"{name}: the values form no array: the lists in it have different lengths", hint="rows of one length; data.Pad() fills samples up"
+        ) from None
     wanted = spec.dtype.numpy
     if array.dtype != wanted:
         array = _cast(name, array, wanted, spec, weak=not isinstance(value, (np.ndarray, np.generic)))
     if array.ndim != len(spec.shape) or any(
         isinstance(s, int) and s != n for s, n in zip(spec.shape, array.shape, strict=True)
     ):
-        raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(array, spec))
+        raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(name, array, spec))
     return np.ascontiguousarray(array).reshape(array.shape)  # which would make a scalar 1-D
 
 
@@ -49,7 +51,9 @@ def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak:
         or (not array.size and weak)
     )
     if not fits or kind not in "fiub":
-        hint = f"{name}.astype({str(spec.dtype)!r})" if kind in "fiub" else ""
+        hint = f"{name}.astype({str(spec.dtype)!r})" if kind in "fiub" else "numbers are needed: map texts to numbers, fill what is missing"
+        if kind == "f" and target == "i" and array.ndim == len(spec.shape) + 1:
+            hint = f'{name}.argmax(-1) makes labels of one-hot rows; loss="categorical_crossentropy" takes the rows as they are'
         raise DTypeError(f"{name}: expected {spec}, got {_given(array)}", hint=hint)
     if kind in "iu" and target in "iu" and array.size:
         info = np.iinfo(wanted)
@@ -59,10 +63,17 @@ def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak:
     return array.astype(wanted)
 
 
-def _shape_hint(array: np.ndarray, spec: Spec) -> str:
+def _shape_hint(name: str, array: np.ndarray, spec: Spec) -> str:
     if array.ndim == len(spec.shape) - 1:
-        return "one sample needs a batch axis: x[None]"
-    return ""
+        if spec.shape[-1] == 1 and array.shape != (1,) * array.ndim:
+            return f"{name}[..., None]"
+        return f"one sample needs a batch axis: {name}[None]"
+    if array.ndim == len(spec.shape) + 1 and array.shape[-1] == 1:
+        return f"{name}[..., 0]"
+    if array.ndim == len(spec.shape):
+        wrong = [f"axis {i} has {n}, not {s}" for i, (s, n) in enumerate(zip(spec.shape, array.shape, strict=True)) if isinstance(s, int) and s != n]
+        return ", ".join(wrong)
+    return f"{len(spec.shape)} axes are needed"
 
 
 def _axes(spec: Spec) -> tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, str], ...]]:
@@ -168,6 +179,7 @@ class Arguments:
                     raise GuardError(
                         f"{name}: {symbol} is {n} on axis {axis}, but {source[symbol]} has {symbol} = {dims[symbol]}",
                         notes=tuple(f"{k}: {self.flat[k]}" for k in (source[symbol], name)),
+                        hint=f"{name} and {source[symbol]} need the same number of rows" if axis == 0 else f"all axes named {symbol} have one size",
                     )
                 source.setdefault(symbol, name)
         return dims

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphc.compiler import find_backend
 from graphc.errors import ArgumentError
+from graphc.locate import boundary
 
 from .function import Function
-from .locate import boundary
 from .module import Module
 from .trace import trace_function
 
 __all__ = ["compile", "function_name"]
+
+
+_ARGUMENTS = ("loss", "optimizer", "metrics", "loss_weights", "target", "target_spec", "outputs", "eager")
 
 
 def function_name(fn: Any) -> str:
@@ -44,13 +48,16 @@ def compile(
     dict; see :meth:`Model.tap`). Clipping, penalties and accumulation of gradients are settings of the optimiser. A function of tensors gives a function of
     arrays.
 
-    Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
+    ``options`` are the target's: ``threads`` and ``progress`` for "cpu". Mistakes in shapes, dtypes, ranks and names are raised here, with the line of the model where they are.
 
     >>> import graphc as gc
     >>> f = compile(lambda a, b: (a @ b).sum(-1), gc.spec("N", 2), gc.spec(2, 3), target="reference")
     >>> f([[1.0, 1.0]], [[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]).tolist()
     [9.0]
     """
+    find_backend(target, options, _ARGUMENTS)
+    if isinstance(fn, type):
+        raise ArgumentError(f"{fn.__name__} is a class", hint=f"make a module of it first: gc.compile({fn.__name__}(...), *specs)")
     if isinstance(fn, Module):
         from .model import Model
 

@@ -11,6 +11,7 @@ from graphc.errors import ArgumentError, GradientError, ShapeError, TraceError
 from graphc.ir.graph import rebuild
 from graphc.ir.node import Node, toposort
 from graphc.ir.op import lookup
+from graphc.locate import public
 
 from .parameter import Parameter, current_trace
 from .trace import Trace, make_input
@@ -53,10 +54,19 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
                 args[t] = tree_map(lambda n: _stand_in(n, fresh), args[t])  # type: ignore[index]
         value = fn(*args)
         if not isinstance(value, Node) or value.shape != ():
-            raise ShapeError(f"a gradient needs a scalar, not {value!r}", hint="reduce it: loss.mean()")
+            raise ShapeError(f"a gradient needs a scalar, not {value.type if isinstance(value, Node) else repr(value)}", hint="reduce it: loss.mean()")
         held = [(t.node if isinstance(t, Parameter) else args[t]) for t in targets]
         flat = [n for tree in held for _, n in leaves(tree, "")]
-        found = iter(_replaced([value, *gradients([value], None, flat, trace.provenance)], fresh, trace))
+        try:
+            parts = gradients([value], None, flat, trace.provenance)
+        except GradientError as e:
+            lost = fresh.get(e.node) if isinstance(e.node, Node) else None
+            if lost is not None:
+                which = f"the argument {lost.attrs['name']!r}" if lost.op.kind == "input" else "an argument"
+                e.message = f"the value does not depend on {which} by any path with a gradient"
+                e.hint = "leave it out of wrt"
+            raise
+        found = iter(_replaced([value, *parts], fresh, trace))
         value = next(found)
         grads = [tree_map(lambda _: next(found), tree) for tree in held]
         return value, grads[0] if single else tuple(grads)
@@ -123,10 +133,15 @@ def loss_gradients(loss: Node, params: Sequence[Parameter], trace: Trace) -> lis
     try:
         return list(zip(held, gradients([loss], None, held, trace.provenance), strict=True))
     except GradientError as e:
-        lost = next((p for p, h in zip(params, held, strict=True) if repr(h) in e.message), None)
+        lost = next((p for p, h in zip(params, held, strict=True) if h is e.node), None)
         if lost is None:
             raise
         raise GradientError(
             f"the loss does not depend on parameter {lost.name!r} by any path with a gradient",
+            where=e.where,
+            notes=e.notes,
             hint="freeze it (module.freeze(), parameter.trainable = False) or leave it out of the parameters to minimize",
         ) from None
+
+
+public(globals())

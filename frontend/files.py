@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, FileFormatError, GraphcError
+from graphc.errors import ArgumentError, FileFormatError, GraphcError, access_error
 from graphc.runtime.interrupts import no_interrupts
 
 try:
@@ -81,8 +81,8 @@ def write_atomic(path: str | os.PathLike[str], data: Iterable[Any], keep: int = 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(e, OSError):
-            e.filename = target  # not the temporary one's
-            e.add_note(f"{target} is as it was before" if os.path.exists(target) else f"{target} was not written")
+            kept = f"{target} is as it was before" if os.path.exists(target) else f"{target} was not written"
+            raise access_error(e, os.fspath(path), "written", notes=kept) from None
         raise
     with contextlib.suppress(OSError):  # the rename itself is on disk only when the folder is
         folder_handle = os.open(folder, os.O_RDONLY)
@@ -218,6 +218,9 @@ class Entry:
     end: int
 
 
+_FOREIGN = {b"PK\x03\x04": "a zip file (as torch.save and Keras write)", b"\x89HDF": "an HDF5 file (as Keras wrote)", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle"}
+
+
 class File:
     """A file whose header is checked; :meth:`tensors` reads the rest.
 
@@ -246,7 +249,11 @@ class File:
         size = os.fstat(f.fileno()).st_size
         if size < 8:
             raise FileFormatError(f"{size} bytes are no model file")
-        length = int.from_bytes(f.read(8), "little")
+        first = f.read(8)
+        other = next((program for mark, program in _FOREIGN.items() if first.startswith(mark)), "")
+        if other:
+            raise FileFormatError(f"the file is {other}, not one of graphc", hint="read it there and hand over arrays: model.load_state_dict({name: array, ...})")
+        length = int.from_bytes(first, "little")
         if length > MAX_HEADER or length > size - 8:
             raise FileFormatError(f"the header claims {length} bytes, the file has {size - 8} after its length")
         header = json.loads(f.read(length).decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -12,11 +12,11 @@ import numpy as np
 from graphc.compiler import compile_graph
 from graphc.errors import ArgumentError, NonFiniteError
 from graphc.ir.graph import Graph
+from graphc.locate import boundary, leaving
 from graphc.runtime.locks import FUNCTION, held_for_forks
 
 from .arguments import Arguments
 from .diagnose import explain_nonfinite
-from .locate import boundary
 from .trace import Traced
 from .tree import tree_map
 
@@ -71,14 +71,19 @@ class Function:
         """Outputs by name in the structure that the function returned."""
         return tree_map(outputs.__getitem__, self.traced.output)
 
-    @boundary
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.restore(self.run(self.arguments.bind(args, kwargs)))
+        try:  # a boundary written out: a wrapper would cost a call
+            return self.restore(self.run(self.arguments.bind(args, kwargs)))
+        except Exception as e:
+            leaving(e)
+            raise
 
+    @boundary
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> Any:
         """Bytes that a run needs, before the first one."""
         return self._planned("memory_analysis", dims)
 
+    @boundary
     def cost_analysis(self, dims: Mapping[str, int] | None = None) -> Any:
         """Operations and bytes of a run, before the first one."""
         return self._planned("cost_analysis", dims)
@@ -88,6 +93,7 @@ class Function:
             raise ArgumentError(f"{self.target} makes no plan: it runs operator by operator", hint='target="cpu"')
         return getattr(self.executable, what)(dims)
 
+    @boundary
     def report(self, path: str | os.PathLike[str], profile: Mapping[str, Any] | None = None) -> None:
         """Writes one HTML file that shows what became of the function: see :meth:`Model.report`."""
         from graphc.inspect.html import write_report
@@ -95,6 +101,7 @@ class Function:
         name = self.graph.name
         write_report(path, {name: self.executable}, name, profiles=None if profile is None else {name: profile})
 
+    @boundary
     def explain_fusion(self, a: Any, b: Any) -> str:
         """One sentence: why two operators share a kernel, or do not."""
         program = self.executable

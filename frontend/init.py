@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError, ShapeError, did_you_mean
+from graphc.locate import public
 
 from .random import Random
 
@@ -254,4 +255,7 @@ def as_init(value: Any) -> Init:
         return constant(value)
     if callable(value):
         return value  # type: ignore[no-any-return]
-    raise ShapeError(f"{value!r} is not an initialiser", hint="one of " + ", ".join([*_plain, *_made]))
+    raise ShapeError(f"{value!r} is not an initialiser", hint=did_you_mean(value, [*_plain, *_made]))
+
+
+public(globals())

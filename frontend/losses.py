@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from graphc import ops
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError, ShapeError, did_you_mean
 from graphc.ir.dtypes import int64
 from graphc.ir.node import Node
 from graphc.ir.types import TensorType
+from graphc.locate import boundary, public
 from graphc.ops.define import as_node, show
 
 from .module import Module
@@ -76,11 +77,13 @@ class Loss:
         return ops.mean(terms) if total is None else ops.sum(terms) / total
 
 
+@boundary
 def same_spec(t: TensorType) -> Spec:
     """A target like the prediction."""
     return Spec(t)
 
 
+@boundary
 def labels_spec(t: TensorType, name: str = "cross_entropy") -> Spec:
     """A label (int64) a row of scores (N, C, ...)."""
     if t.rank < 2:
@@ -199,9 +202,8 @@ def as_loss(value: Any) -> Loss:
         return _of_module(value)
     if callable(value):
         return Loss(getattr(value, "__name__", "loss"), value)
-    raise ArgumentError(
-        f"{value!r} is not a loss", hint="a function of (prediction, target), or one of " + ", ".join(LOSSES)
-    )
+    hint = did_you_mean(value, LOSSES) if isinstance(value, str) else 'a name ("mse"), a module of nn, or a function of (prediction, target)'
+    raise ArgumentError(f"{value!r} is not a loss", hint=hint)
 
 
 def _of_module(module: Module) -> Loss:
@@ -257,3 +259,6 @@ def with_penalty(loss: Any, parameters: Any, l1: float = 0.0, l2: float = 0.0) -
     """
     plain = as_loss(loss)
     return replace(plain, extra=lambda: _penalty(parameters, l1=l1, l2=l2))
+
+
+public(globals())

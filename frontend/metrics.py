@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from graphc import ops
-from graphc.errors import ArgumentError, ShapeError
+from graphc.errors import ArgumentError, ShapeError, did_you_mean
 from graphc.ir.dims import prod
 from graphc.ir.dtypes import float64, int64
 from graphc.ir.node import Node
+from graphc.locate import public
 from graphc.ops.define import as_node, show
 
 from . import scores
@@ -179,7 +180,7 @@ class Tally:
         """Goes on from another tally's :meth:`state_dict`."""
         if set(state["sums"]) != set(self.names):
             names = ", ".join(map(str, state["sums"]))
-            raise ValueError(f"measured were {names}; now {', '.join(self.names)}")
+            raise ArgumentError(f"measured were {names}; now {', '.join(self.names)}")
         self.rows = int(state["rows"])
         for k, v in state["sums"].items():
             m = self.metrics.get(k)
@@ -414,10 +415,12 @@ def as_metrics(values: Sequence[Any]) -> list[Metric]:
         elif callable(v):
             out.append(Metric(getattr(v, "__name__", f"metric_{len(out)}"), v))
         else:
-            raise ArgumentError(
-                f"{v!r} is not a metric", hint="a function of (prediction, target), or one of " + ", ".join(METRICS)
-            )
+            hint = did_you_mean(v, METRICS) if isinstance(v, str) else 'a name ("accuracy"), or a function of (prediction, target)'
+            raise ArgumentError(f"{v!r} is not a metric", hint=hint)
     names = [m.name for m in out]
     if len(set(names)) != len(names) or "loss" in names:
         raise ArgumentError(f"metrics need different names: {', '.join(names)}")
     return out
+
+
+public(globals())

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc import ops
-from graphc.errors import ArgumentError, ParameterError, ShapeError
+from graphc.errors import ArgumentError, ParameterError, ShapeError, UnknownNameError, did_you_mean
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
+from graphc.locate import boundary, public
 from graphc.runtime.locks import FUNCTION, held_for_forks
 from graphc.runtime.store import ParameterStore
 
@@ -23,7 +24,6 @@ from .differentiate import loss_gradients
 from .feed import gives_batches, open_feed
 from .function import Function, not_sendable
 from .history import History
-from .locate import boundary
 from .metrics import Tally
 from .module import Module
 from .objective import Objective
@@ -149,9 +149,10 @@ class Model:
 
     def _trace(self, mode: str, weighted: bool, norm: bool) -> Traced:
         if self._objective is None or (mode == "train_step" and self.optimizer is None):
-            missing = "a loss" if self._objective is None else "an optimizer"
+            missing = [n for n, v in (("a loss", self._objective), ("an optimizer", self.optimizer)) if v is None and (mode, n) != ("evaluate", "an optimizer")]
+            what = "training" if mode == "train_step" else mode
             raise ArgumentError(
-                f"{mode} needs {missing}",
+                f"{what} needs {' and '.join(missing)}, and the model was compiled without",
                 hint='gc.compile(module, *specs, loss="cross_entropy", optimizer=optim.Adam(1e-3))',
             )
         if self.target_spec is None:
@@ -228,6 +229,7 @@ class Model:
             if m == "predict" or (self._objective is not None and (m == "evaluate" or self.optimizer is not None))
         ]
 
+    @boundary
     def compile_all(self) -> None:
         """Compiles every mode now."""
         for mode in self.modes():
@@ -367,11 +369,14 @@ class Model:
                 raise ArgumentError(f"expected the inputs {', '.join(self.names)}, got {', '.join(map(str, x))}")
             return tuple(x[n] for n in self.names)
         if not isinstance(x, (tuple, list)) or len(x) != len(self.names):
-            raise ArgumentError(f"expected {len(self.names)} inputs: ({', '.join(self.names)})")
+            given = f"{len(x)} inputs" if isinstance(x, (tuple, list)) else f"one {type(x).__name__}"
+            listed = ", ".join(self.names)
+            raise ArgumentError(f"expected {len(self.names)} inputs ({listed}), got {given}", hint=f"a tuple: ({listed})")
         return tuple(x)
 
     # -- values ----------------------------------------------------------------------------------------------------
     @property
+    @boundary
     def learning_rate(self) -> float:
         """The optimiser's learning rate, which a schedule starts from; assigning it needs no new compile."""
         if self.optimizer is None:
@@ -379,6 +384,7 @@ class Model:
         return self.learning_rates["lr"]
 
     @learning_rate.setter
+    @boundary
     def learning_rate(self, value: float) -> None:
         self.learning_rates = {"lr": value}
 
@@ -390,13 +396,15 @@ class Model:
         return {n[len(self.prefix) + 1 :]: float(self.store.numpy(n)) for n in names}
 
     @learning_rates.setter
+    @boundary
     def learning_rates(self, values: Mapping[str, float]) -> None:
         known = self.learning_rates
         for name, value in values.items():
             if name not in known or not np.isfinite(value) or value < 0:
-                raise ArgumentError(f"learning rate {name} = {value!r}", hint="rates: " + ", ".join(known))
+                raise ArgumentError(f"{name} = {value!r}: a learning rate is a number >= 0", hint="rates: " + ", ".join(known))
         self.store.write({f"{self.prefix}.{k}": np.float64(v) for k, v in values.items()})
 
+    @boundary
     def averages(self) -> dict[str, np.ndarray]:
         """The state dict with the averages of the parameters that the optimiser's ``ema`` keeps, for ``load_state_dict``."""
         if self.optimizer is None or self.optimizer.ema is None:
@@ -418,10 +426,12 @@ class Model:
         """Writes all parameters and buffers, or none; see :meth:`Module.load_state_dict`."""
         self.module.load_state_dict(values)
 
+    @boundary
     def freeze(self, *paths: str) -> None:
         """Parameters at or below these paths (all, if none is given) are not trained from now on."""
         self._set_trainable(paths, False)
 
+    @boundary
     def unfreeze(self, *paths: str) -> None:
         """Parameters at or below these paths (all, if none is given) are trained from now on."""
         self._set_trainable(paths, True)
@@ -430,7 +440,8 @@ class Model:
         named = dict(self.module.named_parameters())
         for path in paths:
             if not any(n == path or n.startswith(path + ".") for n in named):
-                raise ParameterError(f"no parameter at {path!r}", hint="names: " + ", ".join(list(named)[:8]))
+                paths = [*named, *(n for n, _ in self.module.named_modules())]
+                raise ParameterError(f"there is no parameter or module {path!r}", hint=did_you_mean(path, paths))
         chosen = [p for n, p in named.items() if not paths or any(n == q or n.startswith(q + ".") for q in paths)]
         for p in chosen:
             p.trainable = value
@@ -478,6 +489,7 @@ class Model:
         return load_checkpoint(self, path)
 
     # -- views -----------------------------------------------------------------------------------------------------
+    @boundary
     def summary(
         self,
         print_fn: Callable[[str], Any] | None = print,
@@ -504,6 +516,7 @@ class Model:
         print_fn(made)
         return None
 
+    @boundary
     def report(
         self, path: str | os.PathLike[str], modes: Sequence[str] | None = None, profiles: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
@@ -519,15 +532,18 @@ class Model:
         chosen = self.modes() if modes is None else list(modes)
         write_report(path, {m: self._function(m).executable for m in chosen}, self.name, modules=module_rows(self), profiles=profiles)
 
+    @boundary
     def cost_analysis(self, mode: str = "predict", dims: Mapping[str, int] | None = None) -> Any:
         """Operations and bytes of a run, before the first one: in all, by kernel and by module. Named dims have the given sizes, else
         their hints, else 64."""
         return self._function(mode).cost_analysis(dims)
 
+    @boundary
     def memory_analysis(self, mode: str = "predict", dims: Mapping[str, int] | None = None) -> Any:
         """Bytes that a run needs, before the first one: arena, parameters and state, and where the peak is."""
         return self._function(mode).memory_analysis(dims)
 
+    @boundary
     def explain_fusion(self, a: Any, b: Any, mode: str = "predict") -> str:
         """One sentence: why two operators share a kernel in a mode's program, or do not."""
         return self._function(mode).explain_fusion(a, b)
@@ -545,9 +561,10 @@ class _Modes(Mapping[str, Any]):
     def __init__(self, model: Model, get: Callable[[Function], Any]):
         self.model, self.get_from = model, get
 
+    @boundary
     def __getitem__(self, mode: str) -> Any:
         if mode not in self.model.modes():
-            raise KeyError(mode)
+            raise UnknownNameError(f"the model has no mode {mode!r}", hint=did_you_mean(mode, self.model.modes()))
         return self.get_from(self.model._function(mode))
 
     def __iter__(self) -> Iterator[str]:
@@ -560,3 +577,6 @@ class _Modes(Mapping[str, Any]):
 def _rows(inputs: Mapping[str, np.ndarray], label: str) -> None:
     if any(a.ndim and not len(a) for a in inputs.values()):
         raise ShapeError("train_on_batch: no samples", hint=f"a mean over 0 rows of {label} is not a number")
+
+
+public(globals())

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import ParameterError, TraceError
+from graphc.errors import ArgumentError, ParameterError, TraceError, unknown_name
 from graphc.ir.node import Node
+from graphc.locate import boundary, leaving, misfit, of_the_call, public, user_loc
 
-from .locate import user_loc
 from .parameter import Buffer, Parameter, current_trace
 
 __all__ = ["Module"]
@@ -34,6 +34,8 @@ class Module:
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if (args or kwargs) and cls.__init__ is object.__init__:
+            raise ArgumentError(f"{cls.__name__} takes no arguments", hint="it has no __init__(self, ...)")
         self = object.__new__(cls)
         vars(self)["_graphc_built"] = user_loc(2)
         return self
@@ -49,21 +51,36 @@ class Module:
         """The module's meaning; subclasses define it."""
         raise TraceError(f"{type(self).__name__} has no forward()", hint="define forward(self, x)")
 
+    @boundary
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         trace = current_trace()
         if trace is None:
             raise TraceError(
-                f"{type(self).__name__} was called outside of a trace",
+                f"{type(self).__name__} was called outside of a trace: a module computes only while it is traced",
                 hint="model = gc.compile(module, gc.spec(...)); model.predict(x)",
             )
         with trace.entering(self) as path:
-            output = self.forward(*args, **kwargs)
+            try:
+                output = self.forward(*args, **kwargs)
+            except TypeError as e:
+                if of_the_call(e):
+                    raise misfit(self.forward, kwargs, e, f"{type(self).__name__}.forward") from None
+                raise
             trace.record_call(path, self, output)
         return output
 
     # -- attributes ------------------------------------------------------------------------------------------------
     def __getattribute__(self, name: str) -> Any:
-        value = object.__getattribute__(self, name)
+        try:
+            value = object.__getattribute__(self, name)
+        except AttributeError as e:
+            if name.startswith("_") or not of_the_call(e):  # a property that failed inside
+                raise
+            try:
+                raise unknown_name(type(self).__name__, name, dir(self)) from None
+            except AttributeError as told:
+                leaving(told)
+                raise
         if isinstance(value, (Parameter, list, tuple, dict)) and not name.startswith(("__", "_graphc")):
             trace = current_trace()
             if trace is not None:
@@ -172,6 +189,7 @@ class Module:
         """Copies of all parameters and buffers by name, in their logical shapes."""
         return {path: v.numpy() for path, v in self.walk() if isinstance(v, Parameter)}
 
+    @boundary
     def load_state_dict(self, values: Mapping[str, Any]) -> None:
         """Writes all parameters and buffers, or none.
 
@@ -185,6 +203,7 @@ class Module:
             if p.store is None:
                 p.assign(ready[n])
 
+    @boundary
     def check_state_dict(self, values: Mapping[str, Any]) -> None:
         """Raises what :meth:`load_state_dict` would raise, and writes nothing."""
         self._fitting(values)
@@ -205,7 +224,11 @@ class Module:
                 else:
                     ready[n] = array
         if problems:
-            raise ParameterError(f"values do not fit {type(self).__name__}", notes=tuple(problems))
+            raise ParameterError(
+                f"values do not fit {type(self).__name__}",
+                notes=tuple(problems),
+                hint="rename the keys: {new_name: value, ...}" if any(q.startswith("unexpected") for q in problems) else "",
+            )
         return own, ready
 
     def __repr__(self) -> str:
@@ -287,3 +310,6 @@ def _walk(module: Module, prefix: str, seen: set[int]) -> Iterator[tuple[str, Mo
         yield prefix + key, value
         if isinstance(value, Module):
             yield from _walk(value, f"{prefix}{key}.", seen)
+
+
+public(globals())

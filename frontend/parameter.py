@@ -11,6 +11,7 @@ import numpy as np
 from graphc.errors import OutOfMemoryError, ParameterError, ShapeError, TraceError
 from graphc.ir.dtypes import DType, as_dtype
 from graphc.ir.node import Node
+from graphc.locate import public
 from graphc.runtime.interrupts import no_interrupts
 from graphc.runtime.memory import check_size, said_bytes
 from graphc.runtime.store import ParameterStore
@@ -54,6 +55,8 @@ class Parameter:
             self.dtype: DType = as_dtype(dtype or "float32")
             self.init = as_init("zeros" if init is None else init)
         else:
+            if isinstance(shape, tuple) and shape and init is not None:
+                raise ShapeError(f"a parameter of shape {shape}: sizes are whole numbers")
             if init is not None:
                 raise ShapeError("a parameter takes values or an initialiser, not both")
             value = np.asarray(shape)
@@ -220,3 +223,6 @@ _OPERATORS: Sequence[str] = (
 )
 for _name in _OPERATORS:
     setattr(Parameter, f"__{_name}__", _forward(f"__{_name}__"))
+
+
+public(globals())

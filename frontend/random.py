@@ -9,6 +9,7 @@ from copy import copy
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 from graphc.ops.generate import philox_numpy
 
 __all__ = ["Random", "get_seed", "set_seed", "stream_of"]
@@ -79,3 +80,6 @@ class Random:
         """The numbers 0..n-1 in random order."""
         pairs = self.words(2 * n).reshape(n, 2).astype(np.uint64)
         return np.argsort(pairs[:, 0] << np.uint64(32) | pairs[:, 1], kind="stable")
+
+
+public(globals())

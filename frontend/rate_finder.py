@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import ArgumentError, NonFiniteError
+from graphc.locate import boundary
 
 from .feed import CutFeed, open_feed
 from .history import new_figure
-from .locate import boundary
 from .random import Random
 from .training import weigher
 

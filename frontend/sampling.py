@@ -22,6 +22,7 @@ from graphc import ops
 from graphc.errors import ShapeError, TraceError
 from graphc.ir.dims import Expr, Size
 from graphc.ir.node import Node
+from graphc.locate import public
 from graphc.ops.define import as_node, normal_axis
 
 from .parameter import current_trace
@@ -168,3 +169,6 @@ def _without_replacement(size: Size, shape: Sequence[Size], logits: Node | None,
     else:
         order = ops.argsort(logits.cast("float64") + gumbel((size,), "float64", step=step), descending=True)
     return ops.reshape(order[:count], tuple(shape))  # type: ignore[no-any-return]
+
+
+public(globals())

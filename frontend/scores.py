@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 __all__ = [
     "accuracy_score",
@@ -443,3 +444,6 @@ def box_iou(boxes: Any, others: Any) -> np.ndarray:
     both = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None).prod(-1)
     area = [(v[..., 2:] - v[..., :2]).prod(-1) for v in (a, b)]
     return _ratio(both, area[0] + area[1] - both)
+
+
+public(globals())

@@ -12,6 +12,7 @@ from graphc.errors import ShapeError, TraceError
 from graphc.ir.dims import Expr, Size, sym
 from graphc.ir.dtypes import DType, as_dtype
 from graphc.ir.types import TensorType
+from graphc.locate import public
 
 __all__ = ["Dim", "Spec", "as_spec", "spec"]
 
@@ -99,4 +100,7 @@ def as_spec(value: Any) -> Spec:
     if isinstance(value, (np.ndarray, np.generic)):
         dtype = "float32" if value.dtype == np.float16 else value.dtype
         return Spec(TensorType(tuple(int(s) for s in value.shape), as_dtype(dtype)))
-    raise TraceError(f"{value!r} is not a spec", hint='gc.spec("N", 784, dtype="float32")')
+    raise TraceError(f"{value!r} is not a spec", hint='the sizes of an argument go into one spec: gc.spec("N", 784, dtype="float32")')
+
+
+public(globals())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from graphc.compiler import find_backend
+from graphc.locate import boundary
+
 from .compile import function_name
 from .function import Function
-from .locate import boundary
 from .trace import trace_function
 
 __all__ = ["step"]
@@ -33,4 +35,5 @@ def step(fn: Callable[..., Any], *specs: Any, target: str = "cpu", **options: An
     >>> bool(train([[1.0, 0.0]], [[1.0]]) < first)
     True
     """
+    find_backend(target, options, ("target",))
     return Function(trace_function(fn, specs, name=function_name(fn), training=True), target, options)

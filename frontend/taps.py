@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import ArgumentError, TraceError
+from graphc.errors import ArgumentError, TraceError, did_you_mean
 from graphc.ir.node import Node, toposort
 
 from .function import Function
@@ -37,7 +37,7 @@ def tapped(model: Model, names: Sequence[str]) -> Function:
     modules = dict(model.module.named_modules())
     unknown = [n for n in names if n not in modules and n != WHOLE]
     if unknown:
-        raise ArgumentError(f"{model.name} has no module {unknown[0]!r}", hint="names: " + ", ".join([*modules, WHOLE]))
+        raise ArgumentError(f"{model.name} has no module {unknown[0]!r}", hint=did_you_mean(unknown[0], [*modules, WHOLE]))
 
     def run(*args: Any) -> dict[str, Any]:
         trace = active_trace()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 from .random import Random
 
@@ -158,3 +159,6 @@ def mask_tokens(
     inputs = np.where(chosen & (kind < shares[0]), vocabulary[mask], given)
     inputs = np.where(chosen & (kind >= shares[0]) & (kind < sum(shares)), drawn, inputs)
     return inputs, np.where(chosen, given, IGNORED)
+
+
+public(globals())

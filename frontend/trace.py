@@ -16,9 +16,9 @@ from graphc.ir.node import Node, toposort
 from graphc.ir.op import lookup
 from graphc.ir.provenance import Loc, Provenance
 from graphc.ir.types import TensorType
+from graphc.locate import boundary, error_loc, user_loc
 from graphc.runtime.store import ParameterStore
 
-from .locate import boundary, error_loc, user_loc
 from .parameter import Parameter
 from .random import get_seed, stream_of
 from .specs import Spec, as_spec
@@ -333,7 +333,7 @@ def argument_names(fn: Callable[..., Any], count: int) -> list[str]:
     title = getattr(fn, "__qualname__", type(fn).__name__)
     if count < len(required) or (count > len(positional) and rest is None):
         listed = ", ".join(p.name for p in positional)
-        raise ArgumentError(f"{title}({listed}) was given {count} specs", hint="one gc.spec(...) for each argument")
+        raise ArgumentError(f"{title}({listed}) was given {count} spec{'s' * (count != 1)}", hint="one gc.spec(...) for each argument")
     names = [p.name for p in positional[:count]]
     return names + [f"{rest}{i}" for i in range(count - len(names))]
 
@@ -378,7 +378,7 @@ def trace_function(
                     value = lookup("const").call(value)
                 else:
                     raise TraceError(
-                        f"{name} returned a {type(value).__name__}, not a tensor",
+                        f"{_title(fn, root, name)} returned a {type(value).__name__}, not a tensor",
                         hint="return tensors, or tuples and dicts of them",
                     )
             taken = {k for k, _ in outputs}
@@ -390,9 +390,14 @@ def trace_function(
         default = "" if isinstance(result, Mapping) else "out"
         output = unflatten(result, iter([keep(path, value) for path, value in leaves(result, default)]))
         if not outputs and not any(len(v) > 1 for v in t.versions.values()):
-            raise TraceError(f"{name} returned nothing", hint="return the tensors that you want")
+            raise TraceError(f"{_title(fn, root, name)} returned nothing", hint="return the tensors that you want")
     graph = t.graph(inputs, outputs, {"hints": hints})
     return Traced(graph, structure, output, t.store, t)
+
+
+def _title(fn: Callable[..., Any], root: Module | None, name: str) -> str:
+    """The function that a user wrote."""
+    return name if root is None else f"{type(root).__name__}.forward"
 
 
 @boundary

@@ -92,11 +92,11 @@ class Plan:
             if value is None and name in ("steps_per_epoch", "validation_steps", "validation_batch_size"):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ArgumentError(f"{name} = {value!r}")
+                raise ArgumentError(f"{name} = {value!r} is not a whole number of {least} or more", hint="Model.fit says what each argument is")
         if isinstance(self.validation_freq, (int, np.integer)) and (isinstance(self.validation_freq, bool) or self.validation_freq < 1):
             raise ArgumentError(f"validation_freq = {self.validation_freq!r}", hint="every so many epochs, or a list of epochs (from 1)")
         if not isinstance(self.validation_split, (int, float)) or not 0 <= self.validation_split < 1:
-            raise ArgumentError(f"validation_split = {self.validation_split!r}", hint="a part of the samples, as 0.2")
+            raise ArgumentError(f"validation_split = {self.validation_split!r} is not in [0, 1)", hint="the part of the samples to hold back, as 0.2")
         if self.validation_data is not None and not gives_batches(self.validation_data):
             if not isinstance(self.validation_data, (tuple, list)) or len(self.validation_data) not in (2, 3):
                 raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight), or give batches of them")
@@ -129,7 +129,7 @@ def fit_model(model: Model, x: Any, y: Any, plan: Plan) -> History:
     arguments = model._function("train_step", weigh is not None).arguments
     feed = open_feed(model, arguments, x, y, plan.batch_size, order if plan.shuffle else None, weigh)
     if feed.steps == 0:
-        raise ShapeError("fit: no samples")
+        raise ShapeError("fit: there are no samples", hint="x has 0 rows, or a loader no batch")
     with ExitStack() as after:
         after.callback(feed.close)
         feed, validation = _validation(model, feed, plan, weigh is not None)

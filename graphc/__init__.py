@@ -56,18 +56,39 @@ _ERRORS = (
     "DTypeError",
     "DatasetError",
     "DeviceUnavailableError",
+    "FileAccessError",
     "FileFormatError",
     "GradientError",
     "GraphcError",
     "GuardError",
+    "KernelCompileError",
+    "MissingFileError",
     "NonFiniteError",
     "OutOfMemoryError",
     "ParameterError",
+    "SettingError",
     "ShapeError",
+    "SimulationError",
     "TraceError",
+    "UnknownNameError",
     "VerifyError",
     "WorkerError",
 )
+
+_INSTEAD = {  # names that users of other libraries look for
+    "Module": "nn.Module",
+    "Tensor": "arrays are NumPy arrays; inside of forward() tensors are made by graphc",
+    "device": 'gc.compile(..., target="cpu")',
+    "functional": "gc.nn.functional, gc.ops",
+    "jit": "gc.compile(fn, *specs)",
+    "layers": "gc.nn",
+    "load": "model = gc.compile(...); model.load(path)",
+    "manual_seed": "gc.set_seed",
+    "no_grad": "gradients are computed in training steps only: model.predict needs no context",
+    "optimizers": "gc.optim",
+    "save": "model.save(path)",
+    "tensor": "arrays are NumPy arrays: np.array(...)",
+}
 
 __all__ = ["__version__", *sorted(_NAMES), *_ERRORS]  # noqa: PLE0604
 
@@ -75,7 +96,16 @@ __all__ = ["__version__", *sorted(_NAMES), *_ERRORS]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     target = f".errors:{name}" if name in _ERRORS else _NAMES.get(name)
     if target is None:
-        raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+        if name.startswith("__"):
+            raise AttributeError(name)
+        from .errors import unknown_name
+        from .locate import leaving
+
+        try:
+            raise unknown_name("graphc", name, __all__, _INSTEAD)
+        except AttributeError as e:
+            leaving(e)
+            raise
     module, _, attribute = target.partition(":")
     value: Any = importlib.import_module(module, __name__)
     if attribute:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
+
 __all__ = [
     "ArgumentError",
     "CheckpointError",
@@ -10,18 +13,55 @@ __all__ = [
     "DTypeError",
     "DatasetError",
     "DeviceUnavailableError",
+    "FileAccessError",
     "FileFormatError",
     "GradientError",
     "GraphcError",
     "GuardError",
+    "KernelCompileError",
+    "MissingFileError",
     "NonFiniteError",
     "OutOfMemoryError",
     "ParameterError",
+    "SettingError",
     "ShapeError",
+    "SimulationError",
     "TraceError",
+    "UnknownNameError",
     "VerifyError",
     "WorkerError",
+    "access_error",
+    "did_you_mean",
+    "unknown_name",
 ]
+
+
+def did_you_mean(name: object, known: Iterable[str], shown: int = 12) -> str:
+    """The hint for a name that is not among the known ones: those that are close to it, else all if they are few.
+
+    >>> did_you_mean("accuracy_", ["accuracy", "auc", "mae"])
+    "did you mean 'accuracy'?"
+    >>> did_you_mean("xyz", ["auc", "mae"])
+    'one of auc, mae'
+    """
+    import difflib
+
+    names = list(dict.fromkeys(known))
+    wanted = str(name).lower()
+    near = difflib.get_close_matches(wanted, [n.lower() for n in names], 3, 0.6)
+    ratios = {w: difflib.SequenceMatcher(None, wanted, w).ratio() for w in near}
+    close = [n for w in near for n in names if n.lower() == w and ratios[w] > 0.9 * ratios[near[0]]]
+    if close:
+        return "did you mean " + " or ".join(repr(n) for n in dict.fromkeys(close)) + "?"
+    if not names or not shown:
+        return ""
+    return "one of " + ", ".join(names[:shown]) + (f", and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def unknown_name(owner: str, name: str, known: Iterable[str], instead: Mapping[str, str] | None = None) -> UnknownNameError:
+    """The error of a name that ``owner`` does not have; ``instead`` says what stands for names of other libraries."""
+    hint = (instead or {}).get(name) or did_you_mean(name, [k for k in known if not k.startswith("_")], 0)
+    return UnknownNameError(f"{owner} has no attribute {name!r}", hint=hint)
 
 
 class GraphcError(Exception):
@@ -58,12 +98,20 @@ class ArgumentError(GraphcError, TypeError):
     """Too few, too many or unknown arguments."""
 
 
+class UnknownNameError(GraphcError, AttributeError, KeyError):
+    """A name that a module, a tensor or a table does not have."""
+
+    __str__ = GraphcError.__str__
+
+
 class TraceError(GraphcError):
     """A model or function that cannot be turned into a graph."""
 
 
 class GradientError(GraphcError):
-    """No gradient along a path that was asked for."""
+    """No gradient along a path that was asked for; ``node`` is the tensor that has none, where it is one tensor."""
+
+    node: object = None
 
 
 class VerifyError(GraphcError):
@@ -72,6 +120,14 @@ class VerifyError(GraphcError):
 
 class CompileError(GraphcError):
     """A backend could not turn a graph into a program."""
+
+
+class KernelCompileError(CompileError):
+    """A kernel that Numba or LLVM refused; names the file that holds its text and the command that shows the same again."""
+
+
+class SimulationError(GraphcError):
+    """A kernel that the CUDA simulator refused: a race, a bad address, a barrier that not all threads reach."""
 
 
 class GuardError(GraphcError, ValueError):
@@ -98,6 +154,33 @@ class FileFormatError(CheckpointError, ValueError):
     """A file that is damaged, foreign or from an unknown version."""
 
 
+class FileAccessError(GraphcError, OSError):
+    """A file that cannot be read or written; ``errno`` and ``filename`` as in OSError."""
+
+    __str__ = GraphcError.__str__
+
+
+class MissingFileError(FileAccessError, FileNotFoundError):
+    """A file or folder that does not exist."""
+
+    __str__ = GraphcError.__str__
+
+
+def access_error(error: OSError, path: str, done: str, notes: str = "") -> FileAccessError:
+    """What graphc says of an error of the operating system: the file, what could not be ``done``, and names like it."""
+    kind, hint = FileAccessError, ""
+    folder, name = os.path.split(path)
+    if isinstance(error, FileNotFoundError):
+        kind = MissingFileError
+        if os.path.isdir(folder or "."):
+            hint = did_you_mean(name, os.listdir(folder or "."), 0)
+        else:
+            hint = f"there is no folder {folder!r}" + (f": os.makedirs({folder!r})" if done == "written" else "")
+    told = kind(f"{path} cannot be {done}: {error.strerror or error}", hint=hint, notes=notes)
+    told.errno, told.strerror, told.filename = error.errno, error.strerror, path
+    return told
+
+
 class DeviceUnavailableError(GraphcError, RuntimeError):
     """The chosen target cannot run here."""
 
@@ -112,6 +195,10 @@ class OutOfMemoryError(GraphcError, MemoryError):
 
 class WorkerError(GraphcError, RuntimeError):
     """A worker that reads data has died, cannot start or does not answer."""
+
+
+class SettingError(GraphcError, ValueError):
+    """An environment variable with a value that means nothing."""
 
 
 class DatasetError(GraphcError, OSError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
 
+from ..base import Option
 from .executable import CpuExecutable
 from .lowering import CpuLowering
 
@@ -17,6 +18,11 @@ class CpuBackend:
     """Prints a graph's nests as Numba kernels and runs them on every core."""
 
     name = "cpu"
+    options: ClassVar = {
+        "threads": Option(lambda v: v is None or (isinstance(v, int) and not isinstance(v, bool) and v >= 1), "a whole number of 1 or more"),
+        "width": Option(lambda v: v in (None, 4, 8, 16), "a vector width: 4, 8 or 16 float32 lanes"),
+        "progress": Option(lambda v: v is None or callable(v), "a function of (kernels done, kernels to build, file)"),
+    }
 
     def compile(self, graph: Graph, store: ParameterStore | None = None, **options: Any) -> CpuExecutable:
         """The executable of a graph. Options: ``threads``, ``width`` (vector lanes: 16, 8, 4), ``progress``."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import CompileError, ParameterError
+from graphc.errors import CompileError, ParameterError, SettingError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, Settings, lower
@@ -46,7 +46,7 @@ class CpuExecutable(Compiled):
         self.progress = progress
         self.check = os.environ.get("GRAPHC_CHECK", "")
         if self.check not in ("", "schedule", "bounds"):
-            raise CompileError(f"GRAPHC_CHECK={self.check!r} is not known", hint="schedule or bounds")
+            raise SettingError(f"GRAPHC_CHECK={self.check!r} is not known", hint="schedule or bounds")
         self.lock = store.lock if store is not None else held_for_forks(threading.RLock(), STORE)
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
         self._args = [i for i in graph.inputs if i.role == "arg"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.errors import GraphcError
+from graphc.errors import ArgumentError
 from graphc.schedule.limits import Limits
 
 from .machine.loader import host_cpu
@@ -34,5 +34,5 @@ def host_facts(width: int | None = None) -> Facts:
         features = host_cpu()[1].split(",")
         width = 16 if "+avx512f" in features else 8 if "+avx2" in features else 4
     if width not in (16, 8, 4):
-        raise GraphcError(f"vector width {width} is not one of 16, 8, 4")
+        raise ArgumentError(f"vector width {width} is not one of 16, 8, 4")
     return Facts(width)

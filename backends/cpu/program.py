@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import CompileError, OutOfMemoryError
+from graphc.errors import CompileError, GraphcError, OutOfMemoryError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
 from graphc.runtime.memory import aligned_empty, said_bytes
@@ -19,6 +19,7 @@ from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
 
 from .machine.cache import Kernel, Progress, default_cache
+from .machine.compile import origin_lines
 from .machine.pool import LaunchList
 from .machine_facts import Facts
 from .printers.contract import print_contract
@@ -60,7 +61,21 @@ def comment_of(launch: Launch, graph: Graph) -> str:
 
 def print_kernels(schedule: Schedule, facts: Facts) -> list[Printed]:
     """The kernel of each launch, in order, as text."""
-    return [PRINTERS[i.nest.kind](i.nest, schedule.buffers, facts, comment_of(i, schedule.graph)) for i in schedule.launches()]
+    return [_print_kernel(i, schedule, facts) for i in schedule.launches()]
+
+
+def _print_kernel(launch: Launch, schedule: Schedule, facts: Facts) -> Printed:
+    comment = comment_of(launch, schedule.graph)
+    try:
+        return PRINTERS[launch.nest.kind](launch.nest, schedule.buffers, facts, comment)
+    except Exception as e:
+        if not isinstance(e, GraphcError):
+            e = CompileError(
+                f"a kernel could not be written: {type(e).__name__}: {e}",
+                hint="this is a defect of graphc; GRAPHC_TRACEBACK=full shows where",
+            ).with_traceback(e.__traceback__)
+        e.where = e.where or origin_lines(comment)
+        raise e from None
 
 
 class Program:

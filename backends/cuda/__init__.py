@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
@@ -16,11 +16,10 @@ class CudaSimBackend:
     """Prints a graph's nests as CUDA kernels and simulates them, thread by thread."""
 
     name = "cuda-sim"
+    options: ClassVar[dict[str, Any]] = {}
 
-    def compile(self, graph: Graph, store: ParameterStore | None = None, **options: Any) -> CudaSimExecutable:
+    def compile(self, graph: Graph, store: ParameterStore | None = None) -> CudaSimExecutable:
         """The executable of a graph. It takes no options."""
-        if options:
-            raise TypeError(f"cuda-sim takes no option {next(iter(options))!r}")
         return CudaSimExecutable(graph, store)
 
 

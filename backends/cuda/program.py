@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from graphc.errors import CompileError
+from graphc.errors import CompileError, SimulationError
 from graphc.ir.dims import evaluate
 from graphc.schedule.program import Buffer, Check, Launch, Schedule
 
@@ -112,5 +112,5 @@ class Program:
         shape = tuple(evaluate(s, dims) for s in b.type.shape)
         m = self._memory(memory, b, dims, {})
         if not m.written.all():
-            raise sim.SimulationError(f"{m}: element {int(np.argmin(m.written))} was never written")
+            raise SimulationError(f"{m}: element {int(np.argmin(m.written))} was never written")
         return b.layout.unpack(m.data.view(b.type.dtype.numpy), shape)

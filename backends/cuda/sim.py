@@ -26,16 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphcError
+from graphc.errors import SimulationError
 
-__all__ = ["Memory", "SimulationError", "launch"]
+__all__ = ["Memory", "launch"]
 
 WARP = 32
 Code = Callable[["Grid", np.ndarray], Any]
-
-
-class SimulationError(GraphcError):
-    """A kernel did what a GPU would do wrong, or not at all."""
 
 
 class Memory:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphc.errors import CompileError, NonFiniteError, ParameterError
 from graphc.ir.graph import Graph
 
+from ..base import Option
 from .interpreter import first_nonfinite, interpret
 
 __all__ = ["BACKEND", "ReferenceBackend", "ReferenceExecutable"]
@@ -65,6 +66,7 @@ class ReferenceBackend:
     """Compiling is free: the graph is its own program."""
 
     name = "reference"
+    options: ClassVar = {"mode": Option(lambda v: v in ("faithful", "exact"), '"faithful" (declared dtypes) or "exact" (float64)')}
 
     def compile(self, graph: Graph, store: Any = None, *, mode: str = "faithful") -> ReferenceExecutable:
         """The executable of a graph; ``mode`` is "faithful" (declared dtypes) or "exact" (float64 throughout)."""

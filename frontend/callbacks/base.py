@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import ArgumentError, NonFiniteError
+from graphc.errors import ArgumentError, NonFiniteError, did_you_mean
+from graphc.locate import public
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -113,7 +114,7 @@ class CallbackList:
         for c in callbacks:
             if not isinstance(c, Callback):
                 hint = f"callbacks.{c.__name__}(...)" if isinstance(c, type) else "class MyCallback(callbacks.Callback)"
-                raise ArgumentError(f"{c!r} is not a callback", hint=hint)
+                raise ArgumentError(f"{f'the class {c.__name__}' if isinstance(c, type) else repr(c)} is not a callback", hint=hint)
         self.callbacks = sorted(callbacks, key=lambda c: c.turn)
         for c in self.callbacks:
             c.set_params(params)
@@ -177,7 +178,7 @@ def watched(logs: Logs, monitor: str, owner: Callback) -> float | None:
         return logs[monitor]
     if monitor.startswith("val_") and monitor[4:] in logs and owner.params["do_validation"]:
         return None  # validation_freq leaves this epoch out
-    hint = "one of " + ", ".join(logs)
+    hint = did_you_mean(monitor, logs)
     if monitor.startswith("val_") and monitor[4:] in logs:
         hint = f"fit(..., validation_data=(x, y)), or monitor={monitor[4:]!r}"
     raise ArgumentError(f"{type(owner).__name__} watches {monitor!r}, which is not measured", hint=hint)
@@ -191,3 +192,6 @@ class LambdaCallback(Callback):
             if not name.startswith("on_") or not hasattr(Callback, name):
                 raise ArgumentError(f"no callback {name!r}", hint=", ".join(n for n in dir(Callback) if n.startswith("on_")))
             setattr(self, name, fn)
+
+
+public(globals())

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from graphc.errors import ArgumentError, FileFormatError
+from graphc.locate import public
 
 from ..files import older, read_file, remove_stale
 from ..saving import save_model
@@ -145,3 +146,6 @@ class BackupAndRestore(_Saves):
             for path in (older(self.path, 1), self.path):
                 with suppress(FileNotFoundError):
                     os.unlink(path)
+
+
+public(globals())

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 from .base import Callback, Logs
 
@@ -114,3 +115,6 @@ def _writer_class() -> Any:
     except ImportError:
         raise ArgumentError("TensorBoard needs the package tensorboardX", hint="pip install 'graphc-dl[tensorboard]'") from None
     return SummaryWriter
+
+
+public(globals())

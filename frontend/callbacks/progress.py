@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any
 
+from graphc.locate import public
+
 from .base import Callback, Logs
 
 __all__ = ["ProgressBar", "words"]
@@ -70,3 +72,6 @@ class ProgressBar(Callback):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+public(globals())

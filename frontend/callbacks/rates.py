@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 from .base import Callback, Logs, better, watched
 
@@ -94,3 +95,6 @@ class ReduceLROnPlateau(Callback):
                 self.pause, self.wait = self.cooldown, 0
                 if self.verbose:
                     print(f"epoch {epoch + 1}: learning rate reduced to {self.model.learning_rate:g}", flush=True)
+
+
+public(globals())

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphc.errors import ArgumentError, NonFiniteError
+from graphc.locate import public
 
 from .base import Callback, Logs, better, watched
 
@@ -119,3 +120,6 @@ class GradientNormStopping(Callback):
             self.converged = self.model.stop_training = True
             if self.verbose:
                 print(f"the gradient's norm is {logs['gradient_norm']:.3g} <= {self.eps:g} at step {self.model.steps}", flush=True)
+
+
+public(globals())

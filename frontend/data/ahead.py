@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from graphc.errors import ArgumentError
+from graphc.locate import leaving, public
 from graphc.runtime.living import Living
 
 __all__ = ["Ahead", "ahead", "converted"]
@@ -116,6 +117,9 @@ class Ahead(Iterator[T], Generic[T]):
         if kind == _ERROR:
             try:
                 raise value
+            except Exception:
+                leaving(value)
+                raise
             finally:
                 del value  # no cycle from the traceback to this frame
         raise StopIteration
@@ -154,3 +158,6 @@ def converted(source: Iterable[Any], convert: Callable[[Any], Any]) -> Iterator[
         close = getattr(items, "close", None)
         if close is not None:
             close()
+
+
+public(globals())

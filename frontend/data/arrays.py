@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 __all__ = ["batches"]
 
@@ -21,7 +22,7 @@ def batches(
     [[0, 1], [2, 3], [4]]
     """
     if batch_size < 1:
-        raise ArgumentError(f"batch_size = {batch_size!r}")
+        raise ArgumentError(f"batch_size = {batch_size!r} is not a whole number of 1 or more")
     count = len(next(iter(arrays.values())))
     for start in range(skip * batch_size, count, batch_size):
         if order is None:
@@ -30,3 +31,5 @@ def batches(
             rows = order[start : start + batch_size]
             yield {k: a.take(rows, axis=0) for k, a in arrays.items()}
 
+
+public(globals())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 __all__ = ["Pad", "collate"]
 
@@ -128,3 +129,6 @@ def _join(path: str, part: Any) -> str:
 
 def _at(path: str) -> str:
     return f" at {path}" if path else ""
+
+
+public(globals())

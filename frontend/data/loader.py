@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import guarded, public
 
 from ..random import Random, get_seed
 from .ahead import Ahead, converted
@@ -69,7 +70,7 @@ class DataLoader:
             if value is None and name == "batch_size":
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ArgumentError(f"{name} = {value!r}")
+                raise ArgumentError(f"{name} = {value!r} is not a whole number of {least} or more")
         if workers not in ("process", "thread"):
             raise ArgumentError(f"workers = {workers!r}", hint='"process" or "thread", and num_workers their number')
         if sum((bool(shuffle), sampler is not None, batch_sampler is not None)) > 1:
@@ -130,12 +131,12 @@ class DataLoader:
 
     # -- iteration -------------------------------------------------------------------------------------------------
     def __iter__(self) -> Iterator[Any]:
-        return self._deliver(self._begin())
+        return guarded(self._deliver(self._begin()))
 
     def ahead(self, size: int = 2, convert: Callable[[Any], Any] | None = None) -> Iterator[Any]:
         """An epoch like ``iter(loader)``, with a thread that reads (and converts) the next batches meanwhile."""
         batches = self._begin()
-        return self._deliver(Ahead(batches if convert is None else converted(batches, convert), size))
+        return guarded(self._deliver(Ahead(batches if convert is None else converted(batches, convert), size)))
 
     def _begin(self) -> Iterator[Any]:
         if not self._resumed and self.batch:  # an epoch that was left is over
@@ -219,3 +220,5 @@ class DataLoader:
         self.__dict__.update(state)
         self._pool, self._lock = None, threading.Lock()
 
+
+public(globals())

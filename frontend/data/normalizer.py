@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 __all__ = ["Normalizer"]
 
@@ -128,3 +129,6 @@ class Normalizer:
         made = cls()
         made.load_state_dict(state)
         return made
+
+
+public(globals())

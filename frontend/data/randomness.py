@@ -7,6 +7,7 @@ import threading
 import numpy as np
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 __all__ = ["reading", "rng"]
 
@@ -35,3 +36,6 @@ def rng() -> np.random.Generator:
     if _here.made is None:
         _here.made = np.random.default_rng([*_here.key, 0x6763])
     return _here.made
+
+
+public(globals())

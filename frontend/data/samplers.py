@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 from ..random import Random
 
@@ -112,3 +113,6 @@ class LengthBuckets:
     def __len__(self) -> int:
         full, rest = divmod(len(self.lengths), self.batch_size)
         return full + (rest > 0 and not self.drop_last)
+
+
+public(globals())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 from ..tree import leaves, tree_map
 
@@ -152,3 +153,6 @@ def from_generator(fn: Callable[..., Iterable[Any]], *args: Any) -> IterableData
     ([0, 1, 2], [0, 1, 2])
     """
     return _Generated(fn, args)
+
+
+public(globals())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ShapeError
+from graphc.locate import public
 
 from ..random import Random
 from .samples import Subset
@@ -113,3 +114,6 @@ def _labels(stratify: Any, n: int) -> np.ndarray:
     if labels.shape != (n,):
         raise ShapeError(f"stratify: a label for each of {n} samples, not {labels.shape}")
     return labels
+
+
+public(globals())

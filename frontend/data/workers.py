@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, WorkerError
+from graphc.locate import Remote, leaving
 
 from .fetch import END, Fetcher
 
@@ -37,16 +38,10 @@ GUARD = (
 )
 
 
-class _Remote(Exception):
-    """The traceback of a worker, as the cause of an exception that is raised again here."""
-
-    def __init__(self, text: str):
-        super().__init__(f'\n"""\n{text.rstrip()}\n"""')
-
-
 # -- what runs in a worker -------------------------------------------------------------------------------------------------
 def _failure(e: BaseException) -> tuple[Any, str, str]:
     """(the exception, what it says, its traceback); without the exception where it cannot be sent."""
+    leaving(e)
     text, said = traceback.format_exc(), f"{type(e).__name__}: {e}"
     try:
         sent = pickle.dumps(e)
@@ -303,10 +298,10 @@ def _raise(failure: Any, where: str) -> None:
     if where and "__main__" in said:
         hint = "what a notebook or an interactive session defines is unknown to other processes: put it into a module, or workers=\"thread\""
     if where:
-        raise WorkerError(f"{where}: {said}", hint=hint) from _Remote(text)
+        raise WorkerError(f"{where}: {said}", hint=hint) from Remote(text)
     if sent is None:
-        raise WorkerError(said) from _Remote(text)
-    raise pickle.loads(sent) from _Remote(text)
+        raise WorkerError(said) from Remote(text)
+    raise pickle.loads(sent) from Remote(text)
 
 
 def _payload(dataset: Any, collate_fn: Any, init: Any) -> bytes:

@@ -10,6 +10,7 @@ import io
 import numpy as np
 
 from graphc.errors import DatasetError
+from graphc.locate import public
 
 from .readers import read_csv, read_idx, read_image
 from .store import paths
@@ -176,3 +177,6 @@ def word_analogies() -> list[tuple[str, str, str, str, str]]:
             a, b, c, d = line.split()
             out.append((kind, a, b, c, d))
     return out
+
+
+public(globals())

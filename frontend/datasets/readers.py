@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, FileFormatError
+from graphc.locate import public
 
 from ..data import Dataset
 
@@ -176,3 +177,6 @@ class ImageFolder(Dataset):
     def __getitem__(self, index: Any) -> tuple[np.ndarray, int]:
         path, label = self.files[index]
         return read_image(path, self.mode, self.size), label
+
+
+public(globals())

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from graphc.errors import DatasetError
+from graphc.locate import public
 
 __all__ = ["Archive", "Entry", "Member", "entries", "fetch", "folder", "paths", "status"]
 
@@ -279,3 +280,6 @@ def _unreachable(archive: Archive, why: str) -> DatasetError:
         notes=(why, f"wanted: {archive.file}, {archive.size / 2**20:.1f} MB"),
         hint=f"without a network, bring this file from elsewhere and put it into {folder() / 'archives'}",
     )
+
+
+public(globals())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from graphc.errors import unknown_name
+from graphc.locate import leaving, public
+
 from ..module import Module
 from ..parameter import Buffer, Parameter
 from . import functional
@@ -291,3 +296,28 @@ __all__ = [
     "ZeroPad2d",
     "ZeroPad3d",
 ]
+
+_INSTEAD = {  # Keras' names
+    "Activation": "nn.ReLU(), nn.Tanh(), ...",
+    "BatchNormalization": "nn.BatchNorm1d, nn.BatchNorm2d",
+    "Conv2D": "nn.Conv2d(in_channels, out_channels, kernel_size)",
+    "Dense": "nn.Linear(in_features, out_features)",
+    "GlobalAveragePooling2D": "nn.AdaptiveAvgPool2d(1)",
+    "Input": 'gc.compile(module, gc.spec("N", ...))',
+    "LayerNormalization": "nn.LayerNorm",
+    "MaxPooling2D": "nn.MaxPool2d(kernel_size)",
+    "Model": "nn.Module",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    try:
+        raise unknown_name("graphc.nn", name, __all__, _INSTEAD)
+    except AttributeError as e:
+        leaving(e)
+        raise
+
+
+public(globals())

@@ -50,7 +50,7 @@ class MultiheadAttention(Module):
         dtype: Any = "float32",
     ):
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            raise ShapeError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads")
+            raise ShapeError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads", hint="embed_dim must be a multiple of num_heads")
         if not 0.0 <= dropout <= 1.0:
             raise ShapeError(f"MultiheadAttention: dropout = {dropout} is not in [0, 1]")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout

@@ -60,6 +60,9 @@ class _Convolution(Module):
         hint = ""
         if at == 0 and not isinstance(x.shape[0], int):
             hint = f"the axis of channels is missing: gc.spec({x.shape[0]}, {self.in_channels}, {', '.join(map(str, x.shape[1:]))})"
+        elif at in (0, 1) and x.shape[-1] == self.in_channels:
+            order = ", ".join(map(str, [*range(at), x.ndim - 1, *range(at, x.ndim - 1)]))
+            hint = f"channels come before the pixels: x.transpose({order})"
         elif at in (0, 1):
             hint = f"nn.{type(self).__name__}({x.shape[at]}, {self.out_channels}, {self.kernel_size})"
         raise ShapeError(

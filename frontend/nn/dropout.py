@@ -22,7 +22,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5):
         if not 0.0 <= p <= 1.0:
-            raise ShapeError(f"{type(self).__name__}: p = {p} is not in [0, 1]")
+            raise ShapeError(f"{type(self).__name__}: p = {p} is not in [0, 1]", hint="p is the part of the elements that becomes 0: nn.Dropout(0.5)")
         self.p = p
 
     def forward(self, x: Node) -> Node:

@@ -17,8 +17,9 @@ __all__ = ["Flatten", "Identity", "ModuleDict", "ModuleList", "Sequential", "Unf
 
 def _check(owner: Module, name: str, value: Any) -> Any:
     if not callable(value) or isinstance(value, (type, Parameter)):
-        made = "; did you mean to call it?" if isinstance(value, type) else ""
-        raise TraceError(f"{type(owner).__name__}: item {name} is {value!r}, not a module or function{made}")
+        hint = f"did you mean to call it? {value.__name__}(...)" if isinstance(value, type) else ""
+        what = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        raise TraceError(f"{type(owner).__name__}: item {name} is {what}, not a module or function", hint=hint)
     return value
 
 

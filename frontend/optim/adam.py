@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from graphc import ops
 from graphc.ir.dtypes import float64
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from ..parameter import Parameter
 from .base import Optimizer
@@ -111,3 +112,6 @@ class Adamax(Moments):
         return ops.adamax_update(
             param, grad, state["m"], state["u"], step, lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
+
+
+public(globals())

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphc import ops
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from ..parameter import Parameter
 from .base import Optimizer
@@ -85,3 +86,6 @@ class RMSprop(Optimizer):
             param, grad, state["v"], lr, state.get("m"), state.get("mean"),
             alpha=self.alpha, eps=self.eps, weight_decay=self.weight_decay, momentum=self.momentum,
         )  # fmt: skip
+
+
+public(globals())

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc import ops
-from graphc.errors import ArgumentError, OutOfMemoryError, ShapeError, TraceError
+from graphc.errors import ArgumentError, OutOfMemoryError, ShapeError, TraceError, did_you_mean
 from graphc.ir.dtypes import float32, float64, int64
 from graphc.ir.node import Node
 from graphc.ir.types import TupleType
+from graphc.locate import boundary, public
 
 from ..differentiate import loss_gradients
 from ..parameter import Parameter, current_trace
@@ -70,6 +71,7 @@ class Optimizer:
 
     slots: ClassVar[Any] = ()
 
+    @boundary
     def __new__(cls, *args: Any, **settings: Any) -> Any:
         if args and not isinstance(args[0], (int, float, str, np.number)):
             raise ArgumentError(
@@ -280,4 +282,10 @@ def as_optimizer(value: Any) -> Optimizer:
         return known[value.lower()]()  # type: ignore[no-any-return]
     if isinstance(value, Optimizer):
         return value
-    raise ArgumentError(f"{value!r} is not an optimiser", hint="optim.Adam(1e-3), or one of " + ", ".join(sorted(known)))
+    if isinstance(value, type):
+        raise ArgumentError(f"{value.__name__} is a class, not an optimiser", hint=f"optimizer=optim.{value.__name__}()")
+    hint = did_you_mean(value, sorted(known)) if isinstance(value, str) else 'optim.Adam(1e-3), or a name: "adam"'
+    raise ArgumentError(f"{value!r} is not an optimiser", hint=hint)
+
+
+public(globals())

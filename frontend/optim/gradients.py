@@ -10,6 +10,7 @@ import numpy as np
 from graphc import ops
 from graphc.errors import ArgumentError
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from ..parameter import Parameter
 
@@ -19,7 +20,7 @@ __all__ = ["clip_by_global_norm", "clip_by_norm", "clip_by_value", "number", "pe
 def number(name: str, value: Any, low: float = 0.0, high: float = float("inf")) -> float:
     """A setting as a float in [low, high), or ArgumentError."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value < high:
-        raise ArgumentError(f"{name} = {value!r} is not in [{low:g}, {high:g})")
+        raise ArgumentError(f"{name} = {value!r} is not a number in [{low:g}, {high:g})", hint="optim.SGD(lr=0.1), optim.Adam(lr=1e-3)" if name == "lr" else "")
     return float(value)
 
 
@@ -73,3 +74,6 @@ def penalty(params: Iterable[Parameter | Node], l1: float = 0.0, l2: float = 0.0
     if not isinstance(total, Node):
         raise ArgumentError("a penalty of nothing", hint="give parameters, and l1= or l2=")
     return total
+
+
+public(globals())

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from graphc.errors import ArgumentError
+from graphc.locate import public
 
 from ..module import Module
 from ..parameter import Parameter
@@ -74,3 +75,6 @@ def split_groups(params: Sequence[Any]) -> tuple[list[Parameter], list[Group]]:
             )
     unique = {id(p): p for p in flat}
     return list(unique.values()), groups
+
+
+public(globals())

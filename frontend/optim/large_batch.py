@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc import ops
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from .adam import Moments
 
@@ -24,3 +25,6 @@ class LAMB(Moments):
         return ops.lamb_update(
             param, grad, state["m"], state["v"], step, lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
+
+
+public(globals())

@@ -28,6 +28,7 @@ from graphc import ops
 from graphc.errors import ArgumentError
 from graphc.ir.dtypes import float64
 from graphc.ir.node import Node
+from graphc.locate import public
 
 __all__ = [
     "Constant",
@@ -313,3 +314,6 @@ class Sequential(Schedule):
         for start, schedule in zip(self.milestones, self.schedules[1:], strict=True):
             made = _where(t < start, made, schedule(t - float(start), lr))
         return made
+
+
+public(globals())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from graphc import ops
 from graphc.errors import ArgumentError
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from .base import Optimizer
 
@@ -42,3 +43,6 @@ class SGD(Optimizer):
             momentum=self.momentum, dampening=self.dampening, weight_decay=self.weight_decay, nesterov=self.nesterov,
         )  # fmt: skip
         return tuple(out)[: 1 + len(state)]
+
+
+public(globals())

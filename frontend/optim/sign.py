@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc import ops
 from graphc.ir.node import Node
+from graphc.locate import public
 
 from .base import Optimizer
 
@@ -33,3 +34,6 @@ class Lion(Optimizer):
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.lion_update(param, grad, state["m"], lr, betas=self.betas, weight_decay=self.weight_decay)
+
+
+public(globals())

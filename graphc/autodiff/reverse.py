@@ -15,6 +15,7 @@ from ..ir.node import Node, toposort
 from ..ir.op import function, lookup
 from ..ir.provenance import Provenance, active
 from ..ir.types import TupleType
+from ..locate import used_line
 
 __all__ = ["gradients"]
 
@@ -69,12 +70,31 @@ def gradients(
         g = cotangent.get(n)
         if g is None:
             if not allow_unused:
-                raise GradientError(
-                    f"{n!r} does not influence the differentiated outputs", hint="remove it from wrt, or pass allow_unused=True"
-                )
+                raise _without(n, order, prov)
             g = _zeros(n)
         result.append(g)
     return result
+
+
+def _without(n: Node, order: Sequence[Node], prov: Provenance | None) -> GradientError:
+    """The error of a tensor without a gradient: what lies between it and the outputs."""
+    reached, ends = _reaches(order, {n}), []
+    for node in order:
+        stops = not _carries_gradient(node) or (node.op.kind != "composite" and isinstance(node.op.grad, str))
+        if node in reached and node is not n and stops:
+            ends.append(node)
+    notes = "" if len(reached) > 1 else "nothing that is computed from it reaches the outputs"
+    where: tuple[str, ...] = ()
+    if ends:
+        op = ends[0].op
+        why = "its result is not a float" if not _carries_gradient(ends[0]) else op.grad
+        notes = f"{op.name} has no gradient: {why}"
+        where = tuple(used_line(loc) for loc in (prov.locs(ends[0])[:1] if prov is not None else []))
+    error = GradientError(
+        f"{n!r} does not influence the differentiated outputs", where=where, notes=notes, hint="remove it from wrt, or pass allow_unused=True"
+    )
+    error.node = n
+    return error
 
 
 def _inherit(prov: Provenance | None, node: Node) -> Any:
@@ -112,8 +132,8 @@ def _parts(node: Node, g: Any, on_path: set[Node], prov: Provenance | None) -> S
         floats = [i for i in node.inputs if not isinstance(i.type, TupleType) and i.dtype.is_float and i in on_path]
         if not floats or not _carries_gradient(node):
             return [None] * len(node.inputs)
-        where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in (prov.locs(node) if prov is not None else []))
-        raise GradientError(f"{op.name} has no gradient: {rule}", where=where, hint="stop_gradient(x) makes the path constant")
+        where = tuple(used_line(loc) for loc in (prov.locs(node) if prov is not None else []))
+        raise GradientError(f"{op.name} has no gradient: {rule}", where=where, hint="gc.stop_gradient(x) makes the path constant")
     if isinstance(node.type, TupleType):
         g = [g.get(i) for i in range(len(node.type.items))]
     return list(rule(node, g))

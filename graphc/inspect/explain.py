@@ -111,3 +111,6 @@ def explain_cache() -> str:
     """Which kernels of this process came from the cache folder, which were compiled, and why."""
     # by name: the core does not depend on backends
     return str(importlib.import_module("graphc.backends.cpu.machine.cache").explain())
+
+
+public(globals())

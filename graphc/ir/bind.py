@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DTypeError, GuardError, ParameterError, ShapeError
+from ..locate import used_line
 from .dims import Expr, Size, coefficient, evaluate, substitute, symbols
 from .dtypes import as_dtype
 from .graph import Graph
@@ -101,16 +102,23 @@ def bind_dims(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, int]:
 def _check_guards(graph: Graph, dims: Mapping[str, int]) -> None:
     """What the graph claims of its sizes must hold."""
     for node in graph.guards:
-        where = tuple(f"used  {loc}   {loc.text}".rstrip() for loc in graph.provenance.locs(node))
+        where = tuple(used_line(loc) for loc in graph.provenance.locs(node))
         if node.op.name == "at_least":
             size, least, why = (node.attrs[k] for k in ("size", "least", "why"))
             if (found := evaluate(size, dims)) < least:
-                raise GuardError(f"{size} = {found} where at least {least} are needed{why and ': '}{why}", where=where)
+                raise GuardError(f"{size} = {found} where at least {least} are needed{why and ': '}{why}", where=where, hint=f"larger {' or '.join(sorted(symbols(size)))}")
             continue
-        for axis, (have, want) in enumerate(zip(node.inputs[0].shape, node.shape, strict=True)):
+        for have, want in zip(node.inputs[0].shape, node.shape, strict=True):
             a, b = evaluate(have, dims), evaluate(want, dims)
             if a != b:
-                raise GuardError(f"{have} = {a} and {want} = {b} must be equal (axis {axis} of {node.inputs[0].op.name})", where=where)
+                raise GuardError(f"{have} = {a} and {want} = {b} must be equal here", where=where, hint="one name for both in gc.spec(...) says so where the model is compiled", notes=_sources(graph, have, want))
+
+
+def _sources(graph: Graph, *sizes: Size) -> tuple[str, ...]:
+    """The inputs that have the dims of these sizes."""
+    dims = {d for s in sizes for d in symbols(s)}
+    found = [i for i in graph.inputs if i.role == "arg" and any(symbols(s) & dims for s in i.node.shape)]
+    return tuple(f"{i.name}: {i.node.tensor}" for i in found)
 
 
 def _solve(size: Size, value: int) -> tuple[str, int | None] | None:

@@ -97,7 +97,22 @@ class Expr:
         return self - floordiv(self, other) * other
 
     def __bool__(self) -> bool:
-        raise ShapeError(f"the size {self} is not known when the graph is built", hint="compare sizes with ==, or pass an int")
+        raise _unknown(f"the size {self}")
+
+    def __lt__(self, other: object) -> bool:
+        raise _unknown(f"whether {self} < {other}")
+
+    def __le__(self, other: object) -> bool:
+        raise _unknown(f"whether {self} <= {other}")
+
+    def __gt__(self, other: object) -> bool:
+        raise _unknown(f"whether {self} > {other}")
+
+    def __ge__(self, other: object) -> bool:
+        raise _unknown(f"whether {self} >= {other}")
+
+    def __index__(self) -> int:
+        raise _unknown(f"the size {self}")
 
     def __repr__(self) -> str:
         out = ""
@@ -112,6 +127,12 @@ class Expr:
 
     def __reduce__(self) -> tuple[Callable[..., Size], tuple[Any]]:
         return from_terms, (list(self.terms),)
+
+
+def _unknown(what: str) -> ShapeError:
+    return ShapeError(
+        f"{what} is not known when the graph is built", hint="a fixed size in gc.spec(...) can be compared and counted; == asks whether sizes are always equal"
+    )
 
 
 def sym(name: str) -> Expr:

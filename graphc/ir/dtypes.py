@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DTypeError
+from ..errors import DTypeError, did_you_mean
 
 __all__ = ["DType", "as_dtype", "bool_", "float32", "float64", "int8", "int16", "int32", "int64", "promote", "uint8", "uint32"]
 
@@ -69,7 +69,7 @@ def as_dtype(value: object) -> DType:
         except TypeError:
             name = str(value)
     if name not in _by_name:
-        raise DTypeError(f"dtype {name} is not supported", hint="one of " + ", ".join(d.name for d in ALL))
+        raise DTypeError(f"dtype {name} is not supported", hint=did_you_mean(name, [d.name for d in ALL]))
     return _by_name[name]
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..errors import DTypeError, GraphcError, ShapeError, TraceError
+from ..errors import GraphcError, ShapeError, TraceError, UnknownNameError, unknown_name
 from .attrs import attr_key
 from .dims import Size
 from .dtypes import DType
 from .interned import Interned
-from .op import OpDef, function, lookup, numpy_names
+from .op import OpDef, function, functions, lookup, numpy_names
 from .provenance import note
 from .types import Shape, TensorType, TupleType, Type
 
@@ -104,9 +104,11 @@ class Node:
         if name.startswith("_"):
             raise AttributeError(name)
         try:
+            if name == "item":  # the operator of that name takes a result of several
+                raise _no_method(name)
             call = function(name)
-        except TraceError as e:
-            raise AttributeError(f"a tensor has no method {name!r}" + (f" ({e.hint})" if e.hint else "")) from None
+        except TraceError:
+            raise _no_method(name) from None
         return _Method(call, self)
 
     @property
@@ -218,7 +220,7 @@ class Node:
         return _apply("getitem", self, key)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise TraceError("tensors do not change", hint="x = x.at[key].set(value)")
+        raise TraceError("a tensor cannot be changed in place", hint="x = x.at[key].set(value)")
 
     def __len__(self) -> int:
         if isinstance(self.type, TupleType):
@@ -226,7 +228,10 @@ class Node:
         if not self.shape:
             raise ShapeError("a scalar has no length")
         if not isinstance(self.shape[0], int):
-            raise ShapeError(f"the length {self.shape[0]} is not known when the graph is built", hint="use x.shape[0]")
+            raise ShapeError(
+                f"the length {self.shape[0]} is not known when the graph is built, so Python cannot loop over the tensor",
+                hint="an operator on the whole axis (x.sum(0)), or a fixed size in gc.spec(...)",
+            )
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Node]:
@@ -234,14 +239,82 @@ class Node:
 
     def __bool__(self) -> bool:
         raise TraceError(
-            "the value of a tensor is not known when the graph is built, so it cannot decide an `if` or `while`",
-            hint="use graphc.ops.where(condition, a, b)",
+            "the value of a tensor is not known when the graph is built, so it cannot decide an `if`, `while`, `and` or `or`",
+            hint="gc.ops.where(condition, a, b); & and | combine conditions",
         )
 
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise DTypeError("a symbolic tensor has no values yet", hint="compile the function first: gc.compile(fn, *specs)(arrays)")
+    def __int__(self) -> int:
+        raise _no_number(self, "an int", 'x.cast("int32") makes integers of a tensor; x[i] takes a tensor i')
 
-    __array_ufunc__ = None  # so that ndarray + tensor reaches __radd__
+    def __float__(self) -> float:
+        raise _no_number(self, "a float", 'leave it a tensor; x.cast("float32") changes its dtype')
+
+    def __complex__(self) -> complex:
+        raise _no_number(self, "a complex number", "")
+
+    def __index__(self) -> int:
+        raise _no_number(self, "an index or a size of Python's", "x[i] and gc.ops.take(x, i, axis) take a tensor i")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TraceError(
+            "a tensor has no values while the graph is built, so NumPy cannot compute with it",
+            hint="the operator of the same name in gc.ops, or return the tensor and use NumPy on what the compiled function gives",
+        )
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """``array + tensor`` is the tensor's operator; NumPy itself cannot compute with a tensor."""
+        reflected = _REFLECTED.get(ufunc.__name__)
+        if method == "__call__" and reflected and not kwargs and inputs[1] is self:
+            return getattr(self, reflected)(inputs[0])
+        raise TraceError(
+            f"np.{ufunc.__name__} of a tensor, which has no values while the graph is built",
+            hint=f"gc.ops.{ufunc.__name__}" if ufunc.__name__ in functions() else "an operator of gc.ops",
+        )
+
+
+_REFLECTED = {
+    "add": "__radd__",
+    "bitwise_and": "__rand__",
+    "bitwise_or": "__ror__",
+    "bitwise_xor": "__rxor__",
+    "divide": "__rtruediv__",
+    "floor_divide": "__rfloordiv__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "matmul": "__rmatmul__",
+    "multiply": "__rmul__",
+    "power": "__rpow__",
+    "remainder": "__rmod__",
+    "subtract": "__rsub__",
+}
+"""NumPy's functions behind Python's operators, and the method that computes them with the tensor on the right."""
+
+_NO_VALUES = "a tensor has no values while the graph is built: return it, and the compiled function gives arrays"
+_INSTEAD = {  # what users of torch look for
+    "backward": "gc.grad(fn) gives gradients; optimizer.minimize(loss, parameters) in gc.step trains",
+    "cpu": 'gc.compile(..., target="cpu") says where a program runs',
+    "cuda": 'gc.compile(..., target=...) says where a program runs',
+    "detach": "gc.stop_gradient(x)",
+    "device": 'gc.compile(..., target=...) says where a program runs',
+    "grad": "gc.grad(fn) gives the gradient of a function",
+    "item": _NO_VALUES,
+    "numpy": _NO_VALUES,
+    "requires_grad_": "gc.grad(fn, wrt=...) says what to differentiate by; module.freeze() leaves parameters as they are",
+    "to": 'x.cast("float32") changes the dtype; gc.compile(..., target=...) says where a program runs',
+    "tolist": _NO_VALUES,
+}
+
+
+def _no_method(name: str) -> UnknownNameError:
+    known, stem = functions(), name.rstrip("_")
+    own = {name: f"tensors do not change: x = x.{stem}(...)"} if stem != name and stem in known else {}
+    return unknown_name("a tensor", name, known, _INSTEAD | own)
+
+
+def _no_number(x: Node, kind: str, hint: str) -> TraceError:
+    return TraceError(f"the value of a tensor {x.type} is not known when the graph is built, so it cannot become {kind}", hint=hint)
 
 
 def _apply(name: str, *args: Any) -> Node:

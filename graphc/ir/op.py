@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import TraceError
+from ..errors import TraceError, did_you_mean
+from ..locate import boundary
 
 if TYPE_CHECKING:
     from .node import Node
@@ -126,7 +127,7 @@ _sugar: dict[str, Callable[..., Any]] = {}
 
 def sugar(fn: F, name: str = "") -> F:
     """Registers a user function that only makes other operators' nodes (``mean``, ``flatten``, ``x[1:]``)."""
-    _sugar[name or fn.__name__] = fn
+    _sugar[name or fn.__name__] = boundary(fn)
     return fn
 
 
@@ -161,10 +162,7 @@ def lookup(name: str) -> OpDef:
     try:
         return _registry[name]
     except KeyError:
-        import difflib
-
-        near = difflib.get_close_matches(name, [*_registry, *_sugar], 3)
-        raise TraceError(f"no operator {name!r}", hint=f"did you mean {', '.join(near)}?" if near else "") from None
+        raise TraceError(f"no operator {name!r}", hint=did_you_mean(name, [*_registry, *_sugar], 0)) from None
 
 
 def all_ops() -> list[OpDef]:

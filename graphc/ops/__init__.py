@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 from typing import Any
 
+from ..errors import unknown_name
 from ..ir.op import functions
+from ..locate import leaving
 from .custom import custom_op as custom_op
 
 # one file a family; a new file is found by itself, so adding an operator touches one file
@@ -18,7 +20,13 @@ def __getattr__(name: str) -> Any:
     table = functions()
     if name in table:
         return table[name]
-    raise AttributeError(f"module {__name__!r} has no operator {name!r}")
+    if name.startswith("__"):
+        raise AttributeError(name)
+    try:
+        raise unknown_name("graphc.ops", name, table)
+    except AttributeError as e:
+        leaving(e)
+        raise
 
 
 def __dir__() -> list[str]:

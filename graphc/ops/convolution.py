@@ -105,7 +105,8 @@ def _infer(x: TensorType, w: TensorType, *, stride: Any, padding: Pads, dilation
         out = window_size(_dilated(size, a), k, s, lo, hi, d)
         if isinstance(out, int) and out < 1:
             raise ShapeError(
-                f"spatial axis {axis} of x {show(x.shape)} is smaller than the kernel of weight {show(w.shape)}: size {size}, padding {(lo, hi)}"
+                f"spatial axis {axis} of x {show(x.shape)} is smaller than the kernel of weight {show(w.shape)}: size {size}, padding {(lo, hi)}",
+                hint="padding=, a smaller kernel, or less pooling before it",
             )
         shape.append(out)
     return TensorType(tuple(shape), x.dtype)

@@ -9,6 +9,7 @@ from ..errors import TraceError
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..ir.types import Type
+from ..locate import public
 from .define import NUMERIC, as_node, elementwise, primitive
 
 __all__ = ["custom_op"]
@@ -51,3 +52,6 @@ def custom_op(
         return Node.make(lookup(name), [as_node(o, like) for o in operands], **attrs)
 
     return primitive(name, "custom", text, call, infer, numpy=numpy, grad=rule, **fields)
+
+
+public(globals())

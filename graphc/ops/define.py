@@ -19,11 +19,13 @@ from ..ir.dtypes import DType, as_dtype, bool_, float32, int32, int64, promote
 from ..ir.node import Node
 from ..ir.op import OpDef, Sample, lookup, register
 from ..ir.types import Shape, TensorType, TupleType, Type
+from ..locate import boundary, misfit, of_the_call
 
 __all__ = [
     "FLOATS",
     "NUMERIC",
     "as_node",
+    "axis_hint",
     "broadcast_shapes",
     "composite",
     "constant",
@@ -41,6 +43,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 FLOATS = "f"
 NUMERIC = "fiu"
+_CASTS = {"f": "float32", "i": "int32", "u": "uint32", "b": "bool"}
 
 
 def show(shape: Shape) -> str:
@@ -94,7 +97,10 @@ def broadcast_shapes(shapes: Sequence[Shape]) -> Shape:
             if d == 1 or d == size:
                 continue
             if size != 1:
-                raise ShapeError(f"shapes {' and '.join(show(s) for s in shapes)} do not broadcast: {size} against {d} on axis {axis}")
+                raise ShapeError(
+                    f"shapes {' and '.join(show(s) for s in shapes)} do not broadcast: {size} against {d} on axis {axis}",
+                    hint="sizes on one axis must be equal, or 1: x[..., None] adds an axis, x.sum(axis, keepdims=True) keeps one",
+                )
             size = d
         out.append(size)
     return tuple(out)
@@ -131,12 +137,17 @@ def require_float(t: Type, what: str = "operand") -> None:
         raise DTypeError(f"{what} must be float, not {t}", hint="x.cast('float32')")
 
 
+def axis_hint(rank: int) -> str:
+    """The axes that there are."""
+    return f"axes are 0 to {rank - 1}, or -{rank} to -1 from the end" if rank else "a scalar has no axis"
+
+
 def normal_axis(axis: int, rank: int) -> int:
     """A non-negative axis; raises ShapeError when out of range."""
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
         raise ShapeError(f"axis must be an int, not {axis!r}")
     if not -rank <= axis < rank:
-        raise ShapeError(f"axis {axis} is out of range for rank {rank}")
+        raise ShapeError(f"axis {axis} is out of range for rank {rank}", hint=axis_hint(rank))
     return int(axis) % rank
 
 
@@ -164,10 +175,14 @@ def primitive(name: str, kind: str, doc: str, call: Callable[..., Any], infer: C
             if not e.message.startswith(f"{name}: "):
                 e.message = f"{name}: {e.message}"
             raise
+        except TypeError as e:
+            if of_the_call(e):
+                raise misfit(call, kwargs, e, name) from None
+            raise
 
-    _named(user, name, doc)
-    register(OpDef(name=name, kind=kind, doc=doc, call=user, infer=infer, **fields))
-    return user
+    made = boundary(_named(user, name, doc))
+    register(OpDef(name=name, kind=kind, doc=doc, call=made, infer=infer, **fields))
+    return made
 
 
 def elementwise(
@@ -196,7 +211,7 @@ def elementwise(
             raise DTypeError(f"operands have dtypes {' and '.join(str(types[i].dtype) for i in share)}")
         dtype = types[share[0]].dtype
         if dtype.kind not in kinds:
-            raise DTypeError(f"{dtype} operands are not supported")
+            raise DTypeError(f"{dtype} operands are not supported", hint=f"x.cast({_CASTS.get(kinds[0], 'float32')!r})")
         for i in range(arity):
             if i not in share and types[i].dtype != bool_:
                 raise DTypeError(f"operand {i} must be bool, not {types[i].dtype}")
@@ -204,7 +219,7 @@ def elementwise(
 
     def call(*operands: Any) -> Node:
         if len(operands) != arity:
-            raise DTypeError(f"{name}: takes {arity} operands, got {len(operands)}")
+            raise DTypeError(f"{name}: takes {arity} operand{'s' * (arity != 1)}, got {len(operands)}")
         nodes = _promote(operands, share)
         if kinds == FLOATS and not nodes[share[0]].dtype.is_float:
             nodes = [n.cast(float32) if i in share else n for i, n in enumerate(nodes)]
@@ -290,7 +305,10 @@ def composite(
         def call(*args: Any, **kwargs: Any) -> Any:
             if variadic:
                 return Node.make(op, [as_node(a) for a in args], **{k: _plain(v) for k, v in kwargs.items()})
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as e:
+                raise misfit(fn, kwargs, e, name) from None
             bound.apply_defaults()
             values = list(bound.arguments.items())
             like = next((v.dtype for _, v in values[:count] if isinstance(v, Node)), None)
@@ -316,7 +334,7 @@ def composite(
 
         elif grad is not None:
             rule = grad
-        user = _named(call, name, text)
+        user = boundary(_named(call, name, text))
         user.__signature__ = signature  # type: ignore[attr-defined]
         op = register(
             OpDef(name=name, kind="composite", doc=text, call=user, infer=infer, decompose=decompose, grad=rule, samples=samples, **fields)

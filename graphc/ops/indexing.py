@@ -14,7 +14,7 @@ from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from ..loops import scalar as s
-from .define import as_node, broadcast_shapes, composite, constant, normal_axis, primitive, rand, show
+from .define import as_node, axis_hint, broadcast_shapes, composite, constant, normal_axis, primitive, rand, show
 from .elementwise import eq, logical_or, lt, ne, where
 from .generate import iota
 from .reductions import max as reduce_max
@@ -97,7 +97,7 @@ def _take(x: Any, indices: Any, axis: int = 0) -> Node:
 def _take_infer(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
     need_int(indices)
     if not 0 <= axis < x.rank:
-        raise ShapeError(f"axis {axis} is out of range for rank {x.rank}")
+        raise ShapeError(f"axis {axis} is out of range for rank {x.rank}", hint=axis_hint(x.rank))
     return TensorType((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
 
 
@@ -165,7 +165,7 @@ def _along_infer(x: TensorType, indices: TensorType, *, axis: int) -> TensorType
         raise ShapeError(f"x {show(x.shape)} and indices {show(indices.shape)} must have one rank")
     for a, (full, size) in enumerate(zip(x.shape, indices.shape, strict=True)):
         known = isinstance(full, int) and isinstance(size, int)
-        if a != axis and (size > full if known else size not in (full, 1)):  # type: ignore[operator]
+        if a != axis and (size > full if known else size not in (full, 1)):
             raise ShapeError(f"indices {show(indices.shape)} are longer than x {show(x.shape)} on axis {a}")
     return TensorType(indices.shape, x.dtype)
 

@@ -202,7 +202,7 @@ def _elements_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
         raise ShapeError(f"x {show(x.shape)}, indices {show(at.shape)} and updates {show(new.shape)} must have one rank")
     for a, (full, size) in enumerate(zip(x.shape, at.shape, strict=True)):
         known = isinstance(full, int) and isinstance(size, int)
-        if a != axis and (size > full if known else size not in (full, 1)):  # type: ignore[operator]
+        if a != axis and (size > full if known else size not in (full, 1)):
             raise ShapeError(f"indices {show(at.shape)} are longer than x {show(x.shape)} on axis {a}")
         have = new.shape[a] if new.ndim else size
         if isinstance(have, int) and isinstance(size, int) and size > have:

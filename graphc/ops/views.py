@@ -34,7 +34,10 @@ def _reshape(x: Node, *shape: Any) -> Node:
         rest = prod(s for i, s in enumerate(sizes) if i != unknown[0])
         sizes[unknown[0]] = floordiv(x.size, rest)
         if prod(sizes) != x.size:
-            raise ShapeError(f"reshape: {x.size} elements of {show(x.shape)} do not divide into {show(tuple(shape))}")
+            raise ShapeError(
+                f"reshape: {x.size} elements of {show(x.shape)} do not divide into {show(tuple(shape))}",
+                hint=f"a row has {prod(x.shape[1:])} elements: x.reshape(-1, {prod(x.shape[1:])})" if x.ndim > 1 else "a size that divides all of them",
+            )
     target = tuple(sizes)
     return x if target == x.shape else Node.make(lookup("reshape"), (x,), shape=target)
 
@@ -165,7 +168,7 @@ def _slice(x: Node, starts: Sequence[Size], sizes: Sequence[Size], steps: Sequen
     for axis, (start, size, step, full) in enumerate(zip(starts, sizes, steps, x.shape, strict=True)):
         if all(isinstance(v, int) for v in (start, size, full)) and size:
             last = start + (size - 1) * step
-            if not (0 <= start < full and 0 <= last < full):  # type: ignore[operator]
+            if not (0 <= start < full and 0 <= last < full):
                 raise ShapeError(f"slice: axis {axis}: elements {start} to {last} of {full}")
     return Node.make(lookup("slice"), (x,), starts=tuple(starts), sizes=tuple(sizes), steps=tuple(steps))
 
@@ -283,7 +286,10 @@ def _concat_infer(*types: TensorType, axis: int) -> TensorType:
         if t.dtype != first.dtype:
             raise DTypeError(f"operands have dtypes {first.dtype} and {t.dtype}")
         if t.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis):
-            raise ShapeError(f"{show(first.shape)} and {show(t.shape)} differ in an axis other than {axis}")
+            raise ShapeError(
+                f"{show(first.shape)} and {show(t.shape)} differ in an axis other than {axis}",
+                hint="gc.ops.stack makes a new axis" if t.rank == first.rank else "all operands need the same number of axes: x[..., None]",
+            )
     total: Size = 0
     for t in types:
         total = total + t.shape[axis]

@@ -146,7 +146,7 @@ def times(p: tuple[int, ...], q: tuple[int, ...]) -> tuple[int, ...]:
 
 @computed
 def number_of(s: Shape, axes: tuple[int, ...]) -> float:
-    return float(prod(s[a] for a in axes))  # type: ignore[arg-type]
+    return float(prod(s[a] for a in axes))
 
 
 @computed

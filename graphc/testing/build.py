@@ -12,6 +12,7 @@ from ..ir.dtypes import DType, as_dtype
 from ..ir.graph import Graph, Input
 from ..ir.node import Node
 from ..ir.types import TupleType
+from ..locate import public
 
 __all__ = ["build_graph"]
 
@@ -47,3 +48,6 @@ def build_graph(
         if r is not None:
             nodes += list(r) if isinstance(r.type, TupleType) else [r]
     return Graph(name, tuple(inputs), tuple((f"o{i}", n) for i, n in enumerate(nodes))), arrays
+
+
+public(globals())

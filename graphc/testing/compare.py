@@ -6,6 +6,7 @@ import difflib
 
 from ..ir.graph import Graph
 from ..ir.text import print_graph
+from ..locate import public
 
 __all__ = ["assert_graph_equal", "graph_equal"]
 
@@ -20,3 +21,6 @@ def assert_graph_equal(a: Graph, b: Graph) -> None:
     if not graph_equal(a, b):
         first, second = (print_graph(g, locations=False).splitlines() for g in (a, b))
         raise AssertionError("graphs differ\n" + "\n".join(difflib.unified_diff(first, second, "first", "second", lineterm="")))
+
+
+public(globals())

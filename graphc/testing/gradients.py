@@ -15,6 +15,7 @@ from ..ir.dtypes import float64
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.text import print_graph
+from ..locate import public
 from .build import build_graph
 
 __all__ = ["check_grads"]
@@ -87,3 +88,6 @@ def _compare(
             raise AssertionError(
                 f"order {level}: derivative along a direction of {name}: {found:.12g}, by finite differences {expected:.12g}\n{text}"
             )
+
+
+public(globals())

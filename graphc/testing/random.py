@@ -20,6 +20,7 @@ from ..ir.graph import Graph, Input
 from ..ir.node import Node, toposort
 from ..ir.op import OpDef, Sample, all_ops
 from ..ir.types import TupleType
+from ..locate import public
 
 __all__ = ["random_graph", "random_graphs"]
 
@@ -191,3 +192,6 @@ def _outer(rng: Random, x: Node, nodes: list[Node], dtype: DType) -> list[Node]:
 def _dot(rng: Random, x: Node, nodes: list[Node], dtype: DType) -> list[Node]:
     fits = [n for n in nodes if n.ndim == 2 and x.ndim >= 1 and n.shape[0] == x.shape[-1]]
     return [ops.tanh(ops.matmul(_floats(nodes, x, dtype), _floats(nodes, rng.choice(fits), dtype)))] if fits else []
+
+
+public(globals())

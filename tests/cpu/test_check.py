@@ -9,7 +9,7 @@ import pytest
 
 from graphc.backends.cpu.executable import CpuExecutable
 from graphc.compiler import compile_graph
-from graphc.errors import CompileError, NonFiniteError
+from graphc.errors import CompileError, NonFiniteError, SettingError
 from graphc.schedule.program import Check, Launch
 from tests.models import VARIANTS, Builder, batch_for, mlp_step
 from tests.schedule.test_golden_lists import MODELS
@@ -88,7 +88,7 @@ def test_updates_in_place_give_what_the_reference_gives(build, mode: str):
 
 def test_an_unknown_mode_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CHECK", "everything")
-    with pytest.raises(CompileError, match="everything"):
+    with pytest.raises(SettingError, match="everything"):
         compile_graph(*mlp_step(SIZES)[:1], "cpu", mlp_step(SIZES)[1])
 
 

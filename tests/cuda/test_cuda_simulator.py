@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.cuda.sim import Memory, SimulationError, launch
+from graphc.backends.cuda.sim import Memory, launch
 from graphc.compiler import compile_graph
+from graphc.errors import SimulationError
 from graphc.testing import build_graph
 
 THREAD = "np.int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)"

@@ -171,7 +171,7 @@ def test_frozen_parameters(classifier, data):
     model.freeze()
     with pytest.raises(gc.TraceError, match="no parameter is trainable"):
         model.fit(*data())
-    with pytest.raises(gc.ParameterError, match=r"no parameter at 'fc\.9'"):
+    with pytest.raises(gc.ParameterError, match=r"no parameter or module 'fc\.9'"):
         model.freeze("fc.9")
 
 

@@ -59,7 +59,7 @@ def test_uncaught_errors_show_the_users_frames_only(tmp_path):
     assert run.returncode == 1
     assert run.stderr.rstrip().endswith("graphc.errors.ShapeError: " + TEXT)
     frames = [line for line in run.stderr.splitlines() if line.startswith("  File ")]
-    assert len(frames) == 3 and "lenet.py" in frames[0] and "lenet.py" in frames[-1]  # one wrapper of graphc between
+    assert len(frames) == 2 and all("lenet.py" in f for f in frames)
 
 
 def test_full_traceback_on_request(monkeypatch):
@@ -110,7 +110,7 @@ def test_a_plain_function(tmp_path):
         (lambda: gc.compile(lambda a: None, gc.spec(2)), gc.TraceError, "returned nothing"),
         (lambda: gc.compile(lambda a: "text", gc.spec(2)), gc.TraceError, "returned a str"),
         (lambda: gc.compile(lambda a: a if a else -a, gc.spec(2)), gc.TraceError, "the value of a tensor is not known"),
-        (lambda: gc.compile(lambda a: np.exp(a), gc.spec(2)), TypeError, ""),
+        (lambda: gc.compile(lambda a: np.exp(a), gc.spec(2)), gc.TraceError, "np.exp of a tensor"),
         (lambda: gc.compile(3, gc.spec(2)), gc.ArgumentError, "neither a module nor a function"),
         (lambda: gc.compile(lambda a: a, gc.spec(2), loss="mse"), gc.ArgumentError, "go with a module"),
         (lambda: gc.compile(nn.Linear(2, 2), gc.spec("N", 2), loss="mean"), gc.ArgumentError, "'mean' is not a loss"),
@@ -132,7 +132,7 @@ def test_a_plain_function(tmp_path):
         ),
         (lambda: gc.compile(nn.Linear(2, 2), gc.spec(2), loss="cross_entropy"), gc.ShapeError, "no class axis"),
         (
-            lambda: gc.compile(nn.Linear(2, 2), gc.spec("N", 2), target="tpu").predict([[1.0, 2.0]]),
+            lambda: gc.compile(nn.Linear(2, 2), gc.spec("N", 2), target="tpu"),
             gc.DeviceUnavailableError,
             "'tpu'",
         ),

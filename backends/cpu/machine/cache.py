@@ -25,21 +25,17 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from graphc.errors import KernelCompileError
 from graphc.runtime.interrupts import no_interrupts
 from graphc.runtime.locks import COMPILING, held_for_forks
 
-from .compile import KernelCompileError, ObjectCode, compile_text
+from .compile import CODE_SETTINGS, ObjectCode, compile_text
 from .loader import host_cpu, load_object
 
 __all__ = ["Kernel", "KernelCache", "default_cache"]
 
 PARALLEL_FROM = 4
 """Missing kernels from which on worker processes pay for their start."""
-CODE_SETTINGS = frozenset(
-    f"NUMBA_{name}"
-    for name in ("OPT", "CPU_NAME", "CPU_FEATURES", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO", "BOUNDSCHECK")
-)
-"""Numba's own variables that change the code of a kernel: part of the key."""
 Progress = Callable[[int, int, str], None]
 """Called with kernels done, kernels to build, and the file of the next or last one."""
 
@@ -196,7 +192,7 @@ class KernelCache:
                     code = compile_entry(key, missing[key], self.path(key))
                     self._keep(*entry_file(key, code, self.path(key)))
                     if not self._map(key, code):
-                        raise KernelCompileError("a compiled kernel could not be loaded", where=f"text  {self.path(key)}")
+                        raise KernelCompileError("a compiled kernel could not be loaded", where=f"file  {self.path(key)}")
             if progress is not None:
                 progress(len(left), len(left), self.path(left[-1]).name)
         finally:

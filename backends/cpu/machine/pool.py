@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DeviceUnavailableError
+from graphc.errors import CompileError, DeviceUnavailableError, SettingError
 from graphc.runtime.limits import cpu_quota
 from graphc.runtime.locks import RUNNING, held_for_forks
 
@@ -41,7 +41,7 @@ def default_threads() -> int:
     asked = os.environ.get("GRAPHC_THREADS", "")
     if asked:
         if not asked.isdigit() or int(asked) < 1:
-            raise ValueError(f"GRAPHC_THREADS must be a positive number, not {asked!r}")
+            raise SettingError(f"GRAPHC_THREADS={asked!r} is not a number of threads", hint="GRAPHC_THREADS=2, or nothing for all that there are")
         count = min(count, int(asked))
     return max(count, 1)
 
@@ -132,7 +132,7 @@ class LaunchList:
             get_pool(self.nthreads).run(self)
         status = self._status[_STATUS]
         if status < 0:
-            raise RuntimeError(f"the kernel of row {-status - 1} of the launch list raised an exception")
+            raise CompileError(f"the kernel of row {-status - 1} of the launch list raised an exception")
         return status
 
 

@@ -15,6 +15,7 @@ import pytest
 from graphc.backends.cpu.machine import driver_words
 from graphc.backends.cpu.machine.cache import default_cache
 from graphc.backends.cpu.machine.pool import LaunchList, default_threads, get_pool
+from graphc.errors import CompileError, SettingError
 
 HEAD = "from graphc.backends.cpu.machine.tiles import ptr_i64\n\n\ndef kernel(tid, nthreads, args, trip):\n"
 MARK = "    out = ptr_i64(args[0])\n    out[tid] = out[tid] + 1\n"
@@ -159,7 +160,7 @@ def test_an_exception_in_a_kernel_is_not_swallowed(nthreads: int) -> None:
     program.add_call(address(RAISE), args)
     program.add_barrier()
     program.finish([], 0, nthreads)
-    with pytest.raises(RuntimeError, match="row 1"):
+    with pytest.raises(CompileError, match="row 1"):
         program.run()
     args[0] = 0
     assert program.run() == 0
@@ -280,7 +281,7 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count() == most
     for wrong in ("0", "many", "-1"):
         monkeypatch.setenv("GRAPHC_THREADS", wrong)
-        with pytest.raises(ValueError, match="GRAPHC_THREADS"):
+        with pytest.raises(SettingError, match="GRAPHC_THREADS"):
             count()
 
 

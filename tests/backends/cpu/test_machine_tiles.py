@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from graphc.backends.cpu.machine.compile import KernelCompileError, compile_text
+from graphc.backends.cpu.machine.compile import compile_text
 from graphc.backends.cpu.machine.loader import load_object
+from graphc.errors import KernelCompileError
 
 DTYPES = {
     "f32": np.float32, "f64": np.float64, "i8": np.int8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
