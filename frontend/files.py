@@ -81,7 +81,7 @@ def write_atomic(path: str | os.PathLike[str], data: Iterable[Any], keep: int = 
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         if isinstance(e, OSError):
-            kept = f"{target} is as it was before" if os.path.exists(target) else f"{target} was not written"
+            kept = "the file is as it was before" if os.path.exists(target) else ""
             raise access_error(e, os.fspath(path), "written", notes=kept) from None
         raise
     with contextlib.suppress(OSError):  # the rename itself is on disk only when the folder is

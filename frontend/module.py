@@ -77,7 +77,7 @@ class Module:
             if name.startswith("_") or not of_the_call(e):  # a property that failed inside
                 raise
             try:
-                raise unknown_name(type(self).__name__, name, dir(self)) from None
+                raise unknown_name(type(self).__name__, name, dir(self), _ELSEWHERE) from None
             except AttributeError as told:
                 leaving(told)
                 raise
@@ -86,10 +86,6 @@ class Module:
             if trace is not None:
                 return _resolved(value)
         return value
-
-    def __getattr__(self, name: str) -> Any:
-        hint = _ELSEWHERE.get(name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}" + (f": {hint}" if hint else ""))
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = vars(self).get(name)

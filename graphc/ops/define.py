@@ -139,7 +139,9 @@ def require_float(t: Type, what: str = "operand") -> None:
 
 def axis_hint(rank: int) -> str:
     """The axes that there are."""
-    return f"axes are 0 to {rank - 1}, or -{rank} to -1 from the end" if rank else "a scalar has no axis"
+    if rank < 2:
+        return "the only axis is 0, or -1" if rank else "a scalar has no axis"
+    return f"axes are 0 to {rank - 1}, or -{rank} to -1 from the end"
 
 
 def normal_axis(axis: int, rank: int) -> int:

@@ -229,7 +229,7 @@ def test_operators_and_methods_of_models_are_boundaries():
     [
         (lambda: nn.Conv2d(3, 4, 3, strides=2), "Conv2d: there is no argument 'strides'", "did you mean 'stride'?"),
         (lambda: nn.Linear(3), "Linear: missing 1 required positional argument: 'out_features'", "Linear(in_features, out_features, bias=True"),
-        (lambda: optim.Adam(learning_rate=0.1), "Adam: there is no argument 'learning_rate'", "lr"),
+        (lambda: optim.Adam(weight_deca=0.1), "Adam: there is no argument 'weight_deca'", "did you mean 'weight_decay'?"),
         (lambda: gc.trace(lambda x: x.sum(axes=0), gc.spec(3)), "sum: there is no argument 'axes'", "did you mean 'axis'?"),
         (lambda: gc.trace(lambda x: x.softmax(foo=0), gc.spec(3)), "softmax: there is no argument 'foo'", "one of x, axis"),
         (lambda: gc.trace(lambda x: x.exp(1), gc.spec(3)), "exp: takes 1 operand, got 2", ""),

@@ -10,8 +10,8 @@ from graphc import errors
 from tests.packaging.folders import sources
 
 BUILTIN = {n for n, v in vars(builtins).items() if isinstance(v, type) and issubclass(v, BaseException)}
-PROTOCOL = {"AttributeError", "KeyError", "StopIteration", "KeyboardInterrupt", "NotImplementedError", "AssertionError"}
-"""What Python's own protocols ask for: lookups that try one name after another, iteration, Ctrl-C, methods that a subclass defines, tests."""
+PROTOCOL = {"AttributeError", "KeyError", "StopIteration", "KeyboardInterrupt", "NotImplementedError", "AssertionError", "SystemExit"}
+"""What Python's own protocols ask for: lookups that try one name after another, iteration, Ctrl-C and exit, methods that a subclass defines, tests."""
 ALLOWED = {  # (module, exception) -> why it is no error of graphc
     ("graphc.frontend.files", "ValueError"): "parts of reading a header: File gives them to the user as a FileFormatError that names the file",
     ("graphc.frontend.data.samples", "IndexError"): "ends `for sample in dataset`, as Python's sequences do",

@@ -174,7 +174,7 @@ def test_a_checkpoint_on_a_full_disk(small_disk, capsys):
     path = folder / "training.graphc"
     with pytest.raises(OSError, match="No space left") as e:
         m.fit(X, Y, epochs=6, callbacks=[Fill(), callbacks.BackupAndRestore(folder)], verbose=0)
-    assert e.value.notes == (f"{path} is as it was before",)
+    assert e.value.notes == ("the file is as it was before",)
     assert read_file(path)[1]["step"] == str(3 * 2)
     assert sorted(os.listdir(folder)) == ["training.1.graphc", "training.graphc"]
     filler.unlink()
@@ -193,7 +193,7 @@ def test_a_model_that_cannot_be_saved(tmp_path, where):
     for save in (m.save, m.save_checkpoint):
         with pytest.raises(OSError) as e:
             save(path)
-        assert e.value.notes == (f"{path} was not written",) and e.value.filename == str(path)
+        assert e.value.message.startswith(f"{path} cannot be written: ") and e.value.filename == str(path)
     assert all(np.array_equal(v, before[k]) for k, v in m.state_dict().items())
     m.train_on_batch(X, Y)
 
