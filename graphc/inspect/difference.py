@@ -10,6 +10,7 @@ from ..ir.attrs import attr_key
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.text import node_names, node_text
+from ..locate import public
 from .find import graph_of
 
 __all__ = ["Difference", "diff"]
@@ -113,3 +114,6 @@ def _ends(a: Graph, b: Graph, pairs: dict[Node, Node]) -> list[str]:
         if word != "input":
             out += [f"~ {word} {k} : another node" for k, n in has.items() if k in had and n is not had[k] and pairs.get(had[k]) is not n]
     return out
+
+
+public(globals())

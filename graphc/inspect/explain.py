@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..ir.node import Node
+from ..locate import public
 from ..passes.rules import RULES
 from .find import graph_of, provenance_of
 from .origins import kernel_lines

@@ -9,6 +9,7 @@ from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.provenance import Provenance
 from ..ir.text import attr_text
+from ..locate import public
 from .find import graph_of, provenance_of
 
 __all__ = ["dprint", "tree_text"]
@@ -96,3 +97,6 @@ def _attrs(node: Node) -> Iterator[str]:
 
 def _letter(i: int) -> str:
     return _letter(i // 26 - 1) + chr(65 + i % 26) if i >= 26 else chr(65 + i)
+
+
+public(globals())
