@@ -21,7 +21,7 @@ function exportSvg() {
     if (n.isParent()) return;
     const p = n.position(), w = n.data("width"), t = n.data("height"), lines = n.data("label").split("\n");
     out.append(svg("rect", {x: p.x - w / 2, y: p.y - t / 2, width: w, height: t, rx: 6, fill: n.data("fill"), stroke: css("--box-line")}),
-      lines.map((text, i) => svg("text", {x: p.x, y: p.y + 4 + (i - (lines.length - 1) / 2) * 14.5, "text-anchor": "middle", "font-size": 11.5, "font-weight": i ? 400 : 600, fill: css("--text")}, text)));
+      ...lines.map((text, i) => svg("text", {x: p.x, y: p.y + 4 + (i - (lines.length - 1) / 2) * 14.5, "text-anchor": "middle", "font-size": 11.5, "font-weight": i ? 400 : 600, fill: css("--text")}, text)));
   });
   return new XMLSerializer().serializeToString(out);
 }

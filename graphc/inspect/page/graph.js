@@ -261,9 +261,11 @@ function home() {
   cy.fit(undefined, 40);
   if (cy.zoom() > 1.15) { cy.zoom(1.15); cy.center(); }
   if (cy.zoom() < 0.45) {
-    const box = cy.elements().boundingBox();
-    cy.zoom(0.7);
-    cy.pan({x: cy.width() / 2 - 0.7 * (box.x1 + box.x2) / 2, y: 40 - 0.7 * box.y1});
+    const box = cy.elements().boundingBox(), leaves = cy.nodes().filter(n => !n.isParent()).toArray();
+    const top = leaves.filter(n => n.position().y < box.y1 + 160), level = 0.65;
+    const x = top.length ? sum(top, n => n.position().x) / top.length : (box.x1 + box.x2) / 2;
+    cy.zoom(level);
+    cy.pan({x: cy.width() / 2 - level * x, y: 44 - level * box.y1});
   }
 }
 

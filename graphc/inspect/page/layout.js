@@ -14,15 +14,16 @@ function boxSize(lines) {
 }
 
 function arrange(cy, done) {
-  const many = cy.nodes().length > MANY;
-  if (many) byDepth(cy);
-  else {
-    cy.layout({
-      name: "dagre", rankDir: "TB", nodeSep: 22, edgeSep: 12, rankSep: 42, ranker: cy.nodes().length > 250 ? "longest-path" : "network-simplex",
-      animate: false, fit: false, nodeDimensionsIncludeLabels: false,
-    }).run();
-  }
-  done(many);
+  const count = cy.nodes().length;
+  const rankers = count > MANY ? [] : count > 250 ? ["longest-path"] : ["network-simplex", "longest-path"];
+  const found = rankers.find(ranker => {
+    try {
+      cy.layout({name: "dagre", rankDir: "TB", nodeSep: 22, edgeSep: 12, rankSep: 42, ranker, animate: false, fit: false, nodeDimensionsIncludeLabels: false}).run();
+      return true;
+    } catch (e) { return false; }  // some nested graphs have no place for an edge in dagre
+  });
+  if (!found) byDepth(cy);
+  done(!found);
 }
 
 function byDepth(cy) {

@@ -53,7 +53,7 @@ class Program {
   launchPlace(l) {
     const nodes = l.nodes.map(i => this.nodes[i]);
     const main = nodes.reduce((a, b) => !a || (b.flops || 0) > (a.flops || 0) ? b : a, null);
-    return main ? {phase: main.phase, path: main.module ? main.module.split(".") : []} : {phase: "forward", path: []};
+    return main ? {phase: main.phase, path: main.phase === "optimizer" ? main.path : main.module ? main.module.split(".") : []} : {phase: "forward", path: []};
   }
 
   // Seconds of launches and, by their share of the operations, of nodes.

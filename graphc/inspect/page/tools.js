@@ -88,5 +88,5 @@ const HUES = [212, 158, 28, 268, 338, 96, 190, 48, 306, 130, 240, 6];
 function hueOf(index) {
   const dark = document.documentElement.dataset.theme === "dark";
   const hue = HUES[index % HUES.length];
-  return dark ? `hsl(${hue} 38% 34%)` : `hsl(${hue} 62% 86%)`;
+  return dark ? `hsl(${hue}, 38%, 34%)` : `hsl(${hue}, 62%, 86%)`;
 }

@@ -123,7 +123,14 @@ class Tree {
         g.items.push(c.items[0]);
       } else if (!c.items.length && c.groups.size === 1 && g.parent) {
         const only = [...c.groups.values()][0];
-        if (only.launch || only.times > 1) continue;
+        if (only.times > 1) {  // nothing but equal blocks: the group is they
+          c.name = `${c.name} [${only.name}]`;
+          c.times = only.times;
+          c.groups = only.groups;
+          for (const x of c.groups.values()) x.parent = c;
+          continue;
+        }
+        if (only.launch) continue;
         only.name = `${c.name}.${only.name}`;
         only.parent = g;
         g.groups.delete(name);
