@@ -294,7 +294,7 @@ def test_the_arena_over_phases(open_page):
     assert page.locator("#arena rect.bar").count() == len(placed)
     assert page.locator("#arena rect.peak").count() == 1 and "Peak" in page.text("#bottom")
     page.locator("#arena rect.bar").nth(0).click()
-    assert page.js("r.state.selected.kind") == "buffer" and "in the arena" in page.text("#panel") or "of the arena" in page.text("#panel")
+    assert (page.js("r.state.selected.kind") == "buffer" and "in the arena" in page.text("#panel")) or "of the arena" in page.text("#panel")
     assert page.locator("#arena rect.bar.on").count() == 1
 
 
