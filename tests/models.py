@@ -82,7 +82,7 @@ def mlp_step(
         m, v = b.state(f"optimizer.m.{name}", shape), b.state(f"optimizer.v.{name}", shape)
         if variant == "accumulated":
             sums = b.state(f"optimizer.sum.{name}", shape)
-            full = ops.eq((step + 1) / 2 * 2, step + 1)  # every second step
+            full = ops.eq(ops.div(step + 1, 2) * 2, step + 1)  # every second step
             g = sums + g
             new = ops.adam_update(p, g, m, v, step + 1, lr)
             kept = [ops.where(full, a, old) for a, old in zip((new[0], new[1], new[2]), (p, m, v), strict=True)]

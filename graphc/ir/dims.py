@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Union
 
 from ..errors import ShapeError
@@ -68,7 +69,10 @@ class Expr:
     __slots__ = ("__weakref__", "terms")
     terms: tuple[tuple[Monomial, int], ...]
 
+    # with a tensor the tensor decides: it takes the size as a value
     def __add__(self, other: Size) -> Size:
+        if not _is_size(other):
+            return self._no_size(other)
         return from_terms([*self.terms, *_terms(other)])
 
     __radd__ = __add__
@@ -77,23 +81,45 @@ class Expr:
         return from_terms([(m, -c) for m, c in self.terms])
 
     def __sub__(self, other: Size) -> Size:
+        if not _is_size(other):
+            return self._no_size(other)
         return self + (-other)
 
     def __rsub__(self, other: Size) -> Size:
+        if not _is_size(other):
+            return self._no_size(other)
         return (-self) + other
 
     def __mul__(self, other: Size) -> Size:
+        if not _is_size(other):
+            return self._no_size(other)
         return from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
 
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Size) -> Size:
-        return floordiv(self, other)
+        return floordiv(self, other) if _is_size(other) else self._no_size(other)
 
     def __rfloordiv__(self, other: Size) -> Size:
-        return floordiv(other, self)
+        return floordiv(other, self) if _is_size(other) else self._no_size(other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._no_size(other)
+
+    __rtruediv__ = __truediv__
+
+    def _no_size(self, other: Any) -> Size:
+        """For what is no size on the other side of an operator."""
+        if isinstance(other, (int, float, Expr)):
+            raise ShapeError(
+                f"{self} is a size, an integer that is not known when the graph is built, and does not go with {other!r} here",
+                hint="ops.dim(size) is the number in the graph: ops.dim(x.shape[0]) * 0.5",
+            )
+        return NotImplemented  # type: ignore[no-any-return]
 
     def __mod__(self, other: Size) -> Size:
+        if not _is_size(other):
+            return self._no_size(other)
         return self - floordiv(self, other) * other
 
     def __bool__(self) -> bool:
@@ -145,6 +171,10 @@ def sym(name: str) -> Expr:
 def atom(value: Atom) -> Size:
     """The polynomial that is just ``value``."""
     return from_terms([(((value, 1),), 1)])
+
+
+def _is_size(x: Any) -> bool:
+    return isinstance(x, (Expr, int, Integral))  # the last for NumPy's: it is slow
 
 
 def _terms(x: Size) -> Iterable[tuple[Monomial, int]]:

@@ -135,10 +135,10 @@ class Node:
         return _apply("mul", other, self)
 
     def __truediv__(self, other: Any) -> Node:
-        return _apply("div", self, other)
+        return _apply("true_divide", self, other)
 
     def __rtruediv__(self, other: Any) -> Node:
-        return _apply("div", other, self)
+        return _apply("true_divide", other, self)
 
     def __pow__(self, other: Any) -> Node:
         return _apply("pow", self, other)

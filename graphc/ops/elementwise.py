@@ -10,10 +10,10 @@ import numpy as np
 
 from ..ir.dtypes import DType, as_dtype
 from ..ir.node import Node
-from ..ir.op import Sample, lookup
+from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from . import vecmath
-from .define import FLOATS, NUMERIC, binary_samples, elementwise, primitive, rand, unary_samples
+from .define import FLOATS, NUMERIC, as_node, binary_samples, elementwise, primitive, rand, unary_samples
 
 _verf = np.vectorize(math.erf, otypes=[float])
 
@@ -52,6 +52,17 @@ div = elementwise(
     samples=binary_samples(second=(0.5, 2.0)),
     cost=4,
 )
+
+
+@sugar
+def true_divide(x: Any, y: Any) -> Node:
+    """``x / y`` in floating point, what ``/`` stands for: integers become float32 first (``div`` truncates, ``//`` rounds down)."""
+    a, b = as_node(x), as_node(y)
+    whole = not a.dtype.is_float and not b.dtype.is_float
+    out: Node = div(a.cast("float32"), b.cast("float32")) if whole else div(x, y)
+    return out
+
+
 neg = elementwise("neg", 1, scalar=lambda x: -x, numpy=np.negative, grad=lambda n, g: (-g,), doc="``-x``.", samples=unary_samples())
 
 

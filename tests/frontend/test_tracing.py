@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc import nn
+from graphc import nn, ops
 from graphc.ir.text import parse_graph
 
 
@@ -135,3 +135,32 @@ def test_split():
     a, b, c, d = gc.data.split(x, y, fraction=0.3, seed=1)
     assert len(a) == 7 and len(b) == 3 and sorted([*a, *b]) == list(range(10))
     assert (c == a * 2).all() and (d == b * 2).all()
+
+
+def test_sizes_and_tensors_calculate(target):
+    def fn(x):
+        n = x.shape[0]
+        return n * x, n + x, n - x, n // x, n % x, x / n, ops.dim(n) * 0.5 * x, 1 / ops.dim(n) * x
+
+    x = np.array([1.0, 2.0, 4.0], np.float32)
+    found = gc.compile(fn, gc.spec("N"), target=target)(x)
+    for got, expected in zip(found, (3 * x, 3 + x, 3 - x, 3 // x, 3 % x, x / 3, 1.5 * x, x / 3), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fn", [lambda n: 0.5 * n, lambda n: n * 0.5, lambda n: n / 2, lambda n: 1 / n, lambda n: n - 0.5, lambda n: n // 0.5, lambda n: n % 0.5]
+)
+def test_a_size_is_no_fraction(fn):
+    with pytest.raises(gc.ShapeError, match=r"N is a size.*\n.*\n?.*ops\.dim"):
+        gc.compile(lambda x: x * fn(x.shape[0]), gc.spec("N"), target="reference")
+    with pytest.raises(TypeError):
+        gc.compile(lambda x: x.shape[0] * "a", gc.spec("N"), target="reference")
+
+
+def test_a_slash_divides_integers_as_numpy_does(target):
+    a, b = np.array([7, -7, 3], np.int32), np.array([2, 2, 4], np.int64)
+    found = gc.compile(lambda a, b: (a / b, 1 / a, a / 2, (a > 0) / 4), gc.spec("N", dtype="int32"), gc.spec("N", dtype="int64"), target=target)(a, b)
+    for got, expected in zip(found, (a / b, 1 / a, a / 2, (a > 0) / 4), strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
