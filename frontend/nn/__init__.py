@@ -53,6 +53,7 @@ from .conv import (
 from .ctc import CTCLoss
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, DropPath
 from .embedding import Bilinear, Embedding, EmbeddingBag
+from .keras_weights import from_keras
 from .linear import Linear
 from .loss import (
     BCELoss,
@@ -195,6 +196,7 @@ __all__ = [
     "EmbeddingBag",
     "Flatten",
     "Fold",
+    "from_keras",
     "functional",
     "GaussianNLLLoss",
     "GELU",
