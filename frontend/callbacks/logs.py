@@ -69,25 +69,41 @@ class CSVLogger(Callback):
 class TensorBoard(Callback):
     """Event files for TensorBoard, laid out as Keras does: ``log_dir/train`` and ``log_dir/validation`` hold ``epoch_loss`` and so on.
 
-    ``update_freq`` "batch" or a number also writes ``batch_loss`` every so many batches. Needs tensorboardX, which writes such files
+    ``update_freq`` "batch" or a number also writes ``batch_loss`` every so many batches. ``write_graph`` puts the graph of predictions
+    into the graph tab, modules as name scopes; ``histogram_freq`` writes histograms of the parameters every so many epochs. Needs tensorboardX, which writes such files
     without TensorBoard itself: ``pip install 'graphc-dl[tensorboard]'``.
     """
 
     writes_files = True
 
-    def __init__(self, log_dir: str | os.PathLike[str] = "logs", update_freq: str | int = "epoch"):
+    def __init__(
+        self, log_dir: str | os.PathLike[str] = "logs", update_freq: str | int = "epoch", histogram_freq: int = 0, write_graph: bool = True
+    ):
         if update_freq not in ("epoch", "batch") and (isinstance(update_freq, (bool, str)) or update_freq < 1):
             raise ArgumentError(f"update_freq = {update_freq!r}", hint='"epoch", "batch" or a number of batches')
-        self.log_dir = os.fspath(log_dir)
+        if isinstance(histogram_freq, bool) or not isinstance(histogram_freq, int) or histogram_freq < 0:
+            raise ArgumentError(f"histogram_freq = {histogram_freq!r}", hint="a number of epochs, 0 for none")
+        self.log_dir, self.histogram_freq, self.write_graph = os.fspath(log_dir), histogram_freq, write_graph
         self.every = {"epoch": 0, "batch": 1}[update_freq] if isinstance(update_freq, str) else update_freq
         _writer_class()  # a missing package shows here and not after the first epoch
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._writers: dict[str, Any] = {}
+        if self.write_graph:
+            from tensorboardX.proto.event_pb2 import Event
 
-    def _write(self, run: str, prefix: str, logs: Logs, step: int) -> None:
+            from graphc.inspect.drawing import to_tensorboard
+
+            made = Event(graph_def=to_tensorboard(self.model.graph).SerializeToString())
+            self._writer("train").file_writer.add_event(made)
+
+    def _writer(self, run: str) -> Any:
         if run not in self._writers:
             self._writers[run] = _writer_class()(os.path.join(self.log_dir, run))
+        return self._writers[run]
+
+    def _write(self, run: str, prefix: str, logs: Logs, step: int) -> None:
+        self._writer(run)
         for name, value in logs.items():
             self._writers[run].add_scalar(prefix + name, value, step)
         self._writers[run].flush()
@@ -102,6 +118,11 @@ class TensorBoard(Callback):
         self._write("train", "epoch_", {"learning_rate": self.model.learning_rate, **trained}, epoch)
         if measured:
             self._write("validation", "epoch_", measured, epoch)
+        if self.histogram_freq and (epoch + 1) % self.histogram_freq == 0:
+            writer = self._writer("train")
+            for name, p in self.model.module.named_parameters():
+                writer.add_histogram(name, p.numpy(), epoch)
+            writer.flush()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         for w in self._writers.values():

@@ -181,27 +181,41 @@ def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
     x, y = rows()
     model = small()
-    history = model.fit(x, y, batch_size=2, epochs=2, validation_data=(x, y), callbacks=[callbacks.TensorBoard(tmp_path, update_freq=2)])
+    board = callbacks.TensorBoard(tmp_path, update_freq=2, histogram_freq=2)
+    history = model.fit(x, y, batch_size=2, epochs=2, validation_data=(x, y), callbacks=[board])
+    graphs = [e.graph_def for e in _events(tmp_path / "train") if e.graph_def]
+    assert len(graphs) == 1 and b"linear" in graphs[0]
+    names = {name for name, _ in model.module.named_parameters()}
+    histograms = {v.tag: e.step for e in _events(tmp_path / "train") for v in e.summary.value if v.HasField("histo")}
+    assert histograms == dict.fromkeys(names, 1)  # after the second epoch
+    with pytest.raises(gc.ArgumentError, match="histogram_freq = -1"):
+        callbacks.TensorBoard(histogram_freq=-1)
     found = {run: _scalars(tmp_path / run) for run in ("train", "validation")}
     assert found["train"]["epoch_loss"] == pytest.approx(dict(enumerate(history["loss"])), rel=1e-6)
     assert found["validation"]["epoch_loss"] == pytest.approx(dict(enumerate(history["val_loss"])), rel=1e-6)
     assert found["train"]["epoch_learning_rate"] == pytest.approx({0: 0.1, 1: 0.1}) and set(found["train"]["batch_loss"]) == {2, 4, 6}
 
 
-def _scalars(folder):
-    """Tag -> step -> value, from the records of the event files: length, checksum, protocol buffer, checksum."""
+def _events(folder):
+    """The records of the event files: length, checksum, protocol buffer, checksum."""
     import struct
 
     from tensorboardX.proto.event_pb2 import Event
 
-    out = {}
     for path in folder.iterdir():
         data, at = path.read_bytes(), 0
         while at < len(data):
             (size,) = struct.unpack_from("<Q", data, at)
-            event = Event.FromString(data[at + 12 : at + 12 + size])
+            yield Event.FromString(data[at + 12 : at + 12 + size])
             at += 16 + size
-            for value in event.summary.value:
+
+
+def _scalars(folder):
+    """Tag -> step -> value."""
+    out = {}
+    for event in _events(folder):
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
                 out.setdefault(value.tag, {})[event.step] = value.simple_value
     return out
 

@@ -65,7 +65,7 @@ class Page:
 
     def at(self, id: str) -> tuple[float, float]:
         """Where a box is on the screen."""
-        self.js("r.cy.center(r.cy.getElementById(argument))", id)
+        self.js("void r.cy.center(r.cy.getElementById(argument))", id)
         x, y = self.js("(p => [p.x, p.y])(r.cy.getElementById(argument).renderedPosition())", id)
         corner = self.page.locator("#graph").bounding_box()
         return corner["x"] + x, corner["y"] + y

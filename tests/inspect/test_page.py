@@ -51,8 +51,8 @@ def test_a_graph_of_5000_nodes_opens_folded(open_page):
     page.click("#fold-all")
     assert page.js("r.cy.nodes().length") <= 3
     print("opened in", page.js("document.documentElement.dataset.ready"), "ms")
-    page.click("#open-all")  # everything at once is drawn in rows
-    assert page.js("r.cy.nodes().filter(n => !n.isParent()).length") == 5001
+    page.click("#open-all")  # what is too much for a person and a browser stays folded; the rest is drawn in rows
+    assert 700 < page.js("r.cy.nodes().length") <= 2600 and "folded" in page.text("#status")
 
 
 def test_slider_buttons_and_keys_walk_along_the_stages(open_page):
@@ -482,9 +482,10 @@ def test_hostile_names_do_no_harm(open_page):
     p["notes"] = EVIL
     page = open_page(data)
     assert page.text("#title").startswith("</script><script>")
-    for stage in p["stages"]:
-        page.js("r.set({stage: argument})", p["stages"].index(stage))
-        page.click("#open-all")
+    for i, stage in enumerate(p["stages"]):
+        page.js("r.set({stage: argument})", i)
+        if i in (0, 3, len(p["stages"]) - 2):
+            page.click("#open-all")
         page.js("r.select('node', argument)", stage["nodes"][len(stage["nodes"]) // 2])
     for tab in ("memory", "launches", "kernels", "passes", "text", "compare"):
         page.click(f'#bottom-tabs [data-tab="{tab}"]')

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.inspect.conftest import browser_path
 from tests.packaging.folders import ROOT, sources
 
 pytestmark = pytest.mark.slow
@@ -57,8 +58,16 @@ def test_wheel_works_elsewhere(wheel: Path, tmp_path: Path):
         f"assert gc.__file__.startswith({str(target)!r}), gc.__file__\n"
         "from graphc import nn\n"
         "f = gc.compile(lambda a: a * 2 + 1, gc.spec('N'), target='reference')\n"
-        "print(f([1.0, 2.0]).tolist())"
+        "print(f([1.0, 2.0]).tolist())\n"
+        "f.graph.save('report.html')"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[3.0, 5.0]"
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for asset in (ROOT / "graphc" / "inspect" / "page").rglob("*.js"):
+        assert asset.read_text(encoding="utf-8") in text, asset.name
+    browser = browser_path()
+    if browser is not None:
+        shown = subprocess.run([browser, "--no-sandbox", "--disable-gpu", "--dump-dom", (tmp_path / "report.html").as_uri()], capture_output=True, text=True)
+        assert 'data-ready="' in shown.stdout and "3 boxes" in shown.stdout

@@ -1,6 +1,7 @@
 // Where boxes stand. Dagre for what a person can look at; for very many boxes rows by depth, which takes no time.
 
 const MANY = 700;
+const MOST_BOXES = 2000;
 const canvas = document.createElement("canvas").getContext("2d");
 
 function textWidth(text, font) {

@@ -158,12 +158,23 @@ function groupPanel(key) {
   ];
 }
 
+// Level by level, while it can still be drawn quickly.
 function openDeep(g) {
   const opened = new Set(state.opened);
-  const walk = x => { opened.add(x.key); for (const c of x.groups.values()) walk(c); };
-  walk(g);
+  let count = 0, level = [g], whole = true;
+  while (level.length) {
+    const next = level.flatMap(x => [...x.groups.values()]);
+    for (const x of level) {
+      const more = x.items.length + x.groups.size;
+      if (count + more > MOST_BOXES) { whole = false; continue; }
+      count += more;
+      opened.add(x.key);
+    }
+    level = next.filter(x => opened.has(x.parent.key));
+  }
   for (let x = g.parent; x && x.parent; x = x.parent) opened.add(x.key);
   set({opened, touched: true});
+  if (!whole) note(`The rest stays folded: more than ${MOST_BOXES.toLocaleString("en")} boxes`);
 }
 
 function linePanel(key) {

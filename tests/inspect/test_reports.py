@@ -1,0 +1,143 @@
+"""How reports come about: from models, from any script, from the command line, from a wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphc as gc
+from graphc.inspect.html import FOLDER, SCRIPTS, VENDORED, page
+from tests.inspect.nets import data_of, lowered, made_up_profile
+
+SCRIPT = '''
+import sys
+import graphc as gc
+f = gc.compile(lambda a, b: (a @ b).exp(), gc.spec("N", 3), gc.spec(3, 2))
+g = gc.compile(lambda a: a * 2.0, gc.spec("N"), target="reference")
+f([[1.0, 0.0, 0.0]], [[0.0, 0.0]] * 3)
+g([1.0])
+if "fail" in sys.argv:
+    raise ValueError("after the compiling")
+if "exit" in sys.argv:
+    sys.exit(3)
+'''
+
+
+def data_in(path: Path):
+    text = path.read_text()
+    start = text.index('id="report-data">') + len('id="report-data">')
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def test_a_page_is_whole_and_offline():
+    text = page(data_of("mlp"))
+    assert text.startswith("<!doctype html>") and text.count("<script") == 3 and text.count("</script>") == 3
+    assert "default-src 'none'" in text and not [w for w in ("TITLE", "STYLE", "VENDOR", "SCRIPT", "DATA") if f"@@{w}@@" in text]
+    assert not [w for w in ("<link", "src=\"http", "@import", "fetch(", "XMLHttpRequest", "WebSocket", "importScripts") if w in text]
+    listed = {p.name for p in FOLDER.glob("*.js")}
+    assert listed == set(SCRIPTS)
+
+
+def test_vendored_libraries_are_those_that_are_named():
+    versions = json.loads((FOLDER / "vendor" / "versions.json").read_text())
+    assert set(versions) == set(VENDORED) == {p.name for p in (FOLDER / "vendor").glob("*.js")}
+    licences = (FOLDER / "vendor" / "LICENSES.txt").read_text()
+    for name, about in versions.items():
+        assert hashlib.sha256((FOLDER / "vendor" / name).read_bytes()).hexdigest() == about["sha256"]
+        assert about["licence"] == "MIT" and about["package"] in licences
+
+
+def test_a_model_writes_its_report(tmp_path):
+    model, programs = lowered("mlp")
+    fresh = gc.compile(model.module.__class__(), gc.spec("N", 64), loss="cross_entropy", optimizer="sgd", target="reference")
+    fresh.report(tmp_path / "model.html")
+    data = data_in(tmp_path / "model.html")
+    assert [p["name"] for p in data["programs"]] == ["train_step", "evaluate", "predict"]
+    assert {m["path"] for m in data["modules"]} >= {"body", "body.0", "head"} and data["title"] == "DigitsMLP"
+    fresh.report(tmp_path / "data.json", modes=["predict"])
+    assert [p["name"] for p in json.loads((tmp_path / "data.json").read_text())["programs"]] == ["predict"]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_function_writes_its_report(tmp_path):
+    f = gc.compile(lambda a, b: (a @ b).exp(), gc.spec("N", 3), gc.spec(3, 2))
+    f.report(tmp_path / "f.html", profile=made_up_profile(f.executable))
+    (p,) = data_in(tmp_path / "f.html")["programs"]
+    assert p["target"] == "cpu" and p["kernels"] and len(p["profile"]["launches"]) == len(p["launches"])
+
+
+def test_a_report_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "r.html"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="Out of range float"):
+        from graphc.inspect.html import write_page
+
+        write_page(path, {**data_of("mlp"), "title": float("nan")})
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["r.html"]
+
+
+def run(*command, cwd, **env):
+    return subprocess.run([sys.executable, *command], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=240)
+
+
+def test_any_script_writes_reports_by_an_environment_variable(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = run("script.py", "fail", cwd=tmp_path, GRAPHC_VIZ=str(tmp_path / "views" / "deep"))
+    assert "after the compiling" in done.stderr and done.returncode == 1
+    files = sorted(p.name for p in (tmp_path / "views" / "deep").iterdir())
+    assert files == ["f-2.html", "f.html"]
+    (p,) = data_in(tmp_path / "views" / "deep" / "f.html")["programs"]
+    assert p["launches"] and p["target"] == "cpu"
+    (tmp_path / "taken").write_text("")  # a folder that cannot be made is told, and stops nothing
+    done = run("script.py", cwd=tmp_path, GRAPHC_VIZ=str(tmp_path / "taken"))
+    assert done.returncode == 0 and "no report of f" in done.stderr
+
+
+def test_the_command_makes_reports(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    viz = ("-m", "graphc.cli", "viz")
+    done = run(*viz, "script.py", "-o", "x.html", cwd=tmp_path)
+    assert done.returncode == 0 and "wrote x.html" in done.stdout, done.stderr
+    assert [p["name"] for p in data_in(tmp_path / "x.html")["programs"]] == ["f", "f-2"]
+    done = run(*viz, "-o", "y.html", "script.py", "exit", cwd=tmp_path)
+    assert done.returncode == 3 and (tmp_path / "y.html").exists()
+    done = run(*viz, "script.py", "-o", "z.html", "fail", cwd=tmp_path)
+    assert done.returncode == 1 and (tmp_path / "z.html").exists() and "after the compiling" in done.stderr
+    done = run(*viz, "script.py", "--text", cwd=tmp_path)
+    assert "operations" in done.stdout and "decompose" in done.stdout and "lines  contract" in done.stdout
+    assert run(*viz, "missing.graphc", cwd=tmp_path).returncode == 1
+
+
+def test_the_command_shows_saved_models_and_data(tmp_path):
+    from graphc.inspect.command import view
+
+    model = gc.compile(lowered("mlp")[0].module.__class__(), gc.spec("N", 64), target="reference")
+    model.save(tmp_path / "m.graphc")
+    assert view(str(tmp_path / "m.graphc"), tmp_path / "m.html", "cpu", False, []) == 0
+    (p,) = data_in(tmp_path / "m.html")["programs"]
+    assert p["launches"] and p["inputs"][0]["name"] == "x"
+    (tmp_path / "d.json").write_text(json.dumps(data_of("mlp")))
+    assert view(str(tmp_path / "d.json"), tmp_path / "d.html", "cpu", False, []) == 0
+    assert data_in(tmp_path / "d.html") == json.loads(json.dumps(data_of("mlp")))
+    (tmp_path / "bad.json").write_text("[]")
+    assert view(str(tmp_path / "bad.json"), None, "cpu", False, []) == 1
+    (tmp_path / "g.txt").write_text(str(model.graph))
+    assert view(str(tmp_path / "g.txt"), tmp_path / "g.html", "cpu", False, []) == 0
+
+
+@pytest.mark.slow
+def test_resnet50_report_is_small():
+    """A training step of 4,600 nodes; how long it takes is printed, and measured in docs/inspect.md."""
+    import time
+
+    _, programs = lowered("resnet50", ("train_step",))
+    start = time.perf_counter()
+    text = page(gc.inspect.data.report_data(programs, "ResNet-50"))
+    print(f"report in {time.perf_counter() - start:.2f} s, {len(text.encode()) / 1e6:.2f} MB")
+    assert len(text.encode()) < 6e6 and len(programs["train_step"].graph.nodes) > 4000
