@@ -54,7 +54,7 @@ def test_vendored_libraries_are_those_that_are_named():
 
 
 def test_a_model_writes_its_report(tmp_path):
-    model, programs = lowered("mlp")
+    model, _ = lowered("mlp")
     fresh = gc.compile(model.module.__class__(), gc.spec("N", 64), loss="cross_entropy", optimizer="sgd", target="reference")
     fresh.report(tmp_path / "model.html")
     data = data_in(tmp_path / "model.html")
