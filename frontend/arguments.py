@@ -59,7 +59,9 @@ def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak:
         info = np.iinfo(wanted)
         low, high = int(array.min()), int(array.max())
         if low < info.min or high > info.max:
-            raise DTypeError(f"{name}: values from {low} to {high} do not fit {spec}")
+            raise DTypeError(
+                f"{name}: values from {low} to {high} do not fit {spec}", hint='a spec of a wider dtype: gc.spec(..., dtype="int64")'
+            )
     return array.astype(wanted)
 
 
@@ -121,7 +123,10 @@ class Arguments:
                 if missing
                 else f"{len(args)} given"
             )
-            raise ArgumentError(f"takes {len(names)} argument{'s' * (len(names) != 1)} {self}: {what}")
+            raise ArgumentError(
+                f"takes {len(names)} argument{'s' * (len(names) != 1)} {self}: {what}",
+                hint="one value for each argument, in order or by name",
+            )
         arrays: dict[str, np.ndarray] = {}
         for label, tree in self.structure.items():
             self._match(label, tree, given[label], arrays)
@@ -154,12 +159,14 @@ class Arguments:
             return
         if isinstance(tree, Mapping):
             if not isinstance(value, Mapping) or set(value) != set(tree):
-                raise ArgumentError(f"{path}: expected a dict with the keys {', '.join(map(str, tree))}")
+                raise ArgumentError(
+                    f"{path}: expected a dict with the keys {', '.join(map(str, tree))}", hint="the structure that the spec has"
+                )
             for k, sub in tree.items():
                 self._match(f"{path}.{k}", sub, value[k], arrays)
         elif tree is not None:
             if not isinstance(value, (tuple, list)) or len(value) != len(tree):
-                raise ArgumentError(f"{path}: expected {len(tree)} arrays in a tuple")
+                raise ArgumentError(f"{path}: expected {len(tree)} arrays in a tuple", hint="the structure that the spec has")
             for i, (sub, v) in enumerate(zip(tree, value, strict=True)):
                 self._match(f"{path}.{i}", sub, v, arrays)
 

@@ -82,7 +82,7 @@ def compile(
             hint="gc.step(fn, *specs) trains with any function",
         )
     if not callable(fn):
-        raise ArgumentError(f"{fn!r} is neither a module nor a function")
+        raise ArgumentError(f"{fn!r} is neither a module nor a function", hint="an nn.Module, or a function of tensors")
     made = Function(trace_function(fn, specs, name=function_name(fn)), target, options)
     if eager:
         made.executable  # noqa: B018

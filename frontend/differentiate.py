@@ -49,12 +49,14 @@ def value_and_grad(fn: Callable[..., Any], wrt: Wrt = 0) -> Callable[..., Any]:
         for t in targets:
             if not isinstance(t, Parameter):
                 if not isinstance(t, int) or not -len(args) <= t < len(args):
-                    raise ArgumentError(f"wrt={t!r} with {len(args)} arguments")
+                    raise ArgumentError(f"wrt={t!r} with {len(args)} arguments", hint="positions count from 0: wrt=0 is the first argument")
                 # a stand-in, so that the same tensor given elsewhere counts as independent
                 args[t] = tree_map(lambda n: _stand_in(n, fresh), args[t])  # type: ignore[index]
         value = fn(*args)
         if not isinstance(value, Node) or value.shape != ():
-            raise ShapeError(f"a gradient needs a scalar, not {value.type if isinstance(value, Node) else repr(value)}", hint="reduce it: loss.mean()")
+            raise ShapeError(
+                f"a gradient needs a scalar, not {value.type if isinstance(value, Node) else repr(value)}", hint="reduce it: loss.mean()"
+            )
         held = [(t.node if isinstance(t, Parameter) else args[t]) for t in targets]
         flat = [n for tree in held for _, n in leaves(tree, "")]
         try:

@@ -121,7 +121,9 @@ class ArrayFeed(Feed):
         differs = [k for k in ("rows", "batch_size", "shuffle") if state.get(k) != here[k]]
         if differs:
             said = ", ".join(f"{k} was {state.get(k)} and is {here[k]}" for k in differs)
-            raise ArgumentError(f"the place in the data belongs to other data: {said}")
+            raise ArgumentError(
+                f"the place in the data belongs to other data: {said}", hint="the same data, batch_size and shuffle as when it was saved"
+            )
         self.start, self.done = int(state["start"]), int(state["batch"])
         self._resumed = self.done > 0
 
@@ -183,7 +185,7 @@ class StreamFeed(Feed):
             try:
                 bound = self.arguments.bind(self.unpack(batch))
                 if not self.count(bound):
-                    raise ShapeError("no samples")
+                    raise ShapeError("no samples", hint="a batch needs one row at least")
             except GraphcError as e:
                 e.message = f"batch {i}: {e.message}"
                 raise

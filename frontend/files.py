@@ -250,11 +250,11 @@ class File:
         if size < 8:
             raise FileFormatError(f"{size} bytes are no model file")
         first = f.read(8)
-        other = next((program for mark, program in _FOREIGN.items() if first.startswith(mark)), "")
-        if other:
-            raise FileFormatError(f"the file is {other}, not one of graphc", hint="read it there and hand over arrays: model.load_state_dict({name: array, ...})")
         length = int.from_bytes(first, "little")
         if length > MAX_HEADER or length > size - 8:
+            other = next((program for mark, program in _FOREIGN.items() if first.startswith(mark)), "")
+            if other:
+                raise FileFormatError(f"the file is {other}, not one of graphc", hint="read it there and hand over arrays: model.load_state_dict({name: array, ...})")
             raise FileFormatError(f"the header claims {length} bytes, the file has {size - 8} after its length")
         header = json.loads(f.read(length).decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         meta = header.get("__metadata__") if isinstance(header, dict) else None

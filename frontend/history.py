@@ -86,7 +86,7 @@ class History:
         for name in chosen:
             self[name]
         if not chosen:
-            raise ArgumentError("the history is empty: no epoch has ended")
+            raise ArgumentError("the history is empty: no epoch has ended", hint="model.fit(..., epochs=1) first")
         figure = new_figure(4.2 * len(chosen), 3.2)
         axes = figure.subplots(1, len(chosen), squeeze=False)[0]
         for ax, name in zip(axes, chosen, strict=True):

@@ -83,7 +83,9 @@ def truncated_normal(mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: fl
     usual = NormalDist()
     low, high = (usual.cdf((x - mean) / std) for x in (a, b))
     if not low < high:
-        raise ArgumentError(f"truncated_normal: no values of mean {mean:g} and std {std:g} lie in [{a:g}, {b:g}]")
+        raise ArgumentError(
+            f"truncated_normal: no values of mean {mean:g} and std {std:g} lie in [{a:g}, {b:g}]", hint="a wider interval [a, b]"
+        )
 
     def make(shape: Sequence[int], random: Random) -> np.ndarray:
         values = random.normal(shape, mean, std)
@@ -177,7 +179,7 @@ def orthogonal(gain: float = 1.0) -> Init:
 
     def make(shape: Sequence[int], random: Random) -> np.ndarray:
         if len(shape) < 2:
-            raise ShapeError(f"a weight of shape {tuple(shape)} cannot be orthogonal")
+            raise ShapeError(f"a weight of shape {tuple(shape)} cannot be orthogonal", hint="a parameter with two axes or more")
         rows, cols = shape[0], math.prod(shape[1:])
         flat = random.normal((max(rows, cols), min(rows, cols)))
         q, r = np.linalg.qr(flat)
@@ -190,7 +192,7 @@ def orthogonal(gain: float = 1.0) -> Init:
 def eye(shape: Sequence[int], random: Random) -> np.ndarray:
     """The identity: 1 on the diagonal of a matrix."""
     if len(shape) != 2:
-        raise ShapeError(f"a weight of shape {tuple(shape)} is no matrix")
+        raise ShapeError(f"a weight of shape {tuple(shape)} is no matrix", hint="a parameter with two axes")
     return np.eye(shape[0], shape[1])
 
 
@@ -199,7 +201,7 @@ def dirac(groups: int = 1) -> Init:
 
     def make(shape: Sequence[int], random: Random) -> np.ndarray:
         if len(shape) < 3 or shape[0] % groups:
-            raise ShapeError(f"a weight of shape {tuple(shape)} is no convolution's of {groups} groups")
+            raise ShapeError(f"a weight of shape {tuple(shape)} is no convolution's of {groups} groups", hint="(out, in / groups, *kernel)")
         out = np.zeros(tuple(shape))
         centre = tuple(s // 2 for s in shape[2:])
         for g in range(groups):
@@ -215,7 +217,7 @@ def sparse(sparsity: float, std: float = 0.01) -> Init:
 
     def make(shape: Sequence[int], random: Random) -> np.ndarray:
         if len(shape) != 2:
-            raise ShapeError(f"a weight of shape {tuple(shape)} is no matrix")
+            raise ShapeError(f"a weight of shape {tuple(shape)} is no matrix", hint="a parameter with two axes")
         values = random.normal(shape, 0.0, std)
         order = np.argsort(random.other(1).uniform(shape), axis=0)
         np.put_along_axis(values, order[: math.ceil(sparsity * shape[0])], 0.0, axis=0)

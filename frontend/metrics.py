@@ -180,7 +180,7 @@ class Tally:
         """Goes on from another tally's :meth:`state_dict`."""
         if set(state["sums"]) != set(self.names):
             names = ", ".join(map(str, state["sums"]))
-            raise ArgumentError(f"measured were {names}; now {', '.join(self.names)}")
+            raise ArgumentError(f"measured were {names}; now {', '.join(self.names)}", hint="the metrics of this model")
         self.rows = int(state["rows"])
         for k, v in state["sums"].items():
             m = self.metrics.get(k)
@@ -215,7 +215,9 @@ def _counts(task: str | None, threshold: float | None, p: Node, y: Node, default
     at = default if threshold is None else threshold
     if task == "multilabel":
         if p.shape != y.shape or p.ndim != 2:
-            raise ShapeError(f"labels need predictions and targets (N, K), not {show(p.shape)} and {show(y.shape)}")
+            raise ShapeError(
+                f"labels need predictions and targets (N, K), not {show(p.shape)} and {show(y.shape)}", hint="one column a label"
+            )
         a, b = (v.cast(int64) for v in (_yes(p, at), _true(y)))
         tp, predicted, actual = ops.sum(a * b, 0), ops.sum(a, 0), ops.sum(b, 0)
         tn = as_node(p.shape[0]).cast(int64) - predicted - actual + tp
@@ -231,7 +233,10 @@ def _counts(task: str | None, threshold: float | None, p: Node, y: Node, default
     found = ops.argmax(p, 1)
     label = ops.argmax(y, 1) if y.shape == p.shape else y
     if label.shape != found.shape or not label.dtype.is_int:
-        raise ShapeError(f"scores {show(p.shape)} need integer targets {show(found.shape)} or one-hot rows, not {y.type}")
+        raise ShapeError(
+            f"scores {show(p.shape)} need integer targets {show(found.shape)} or one-hot rows, not {y.type}",
+            hint="y.argmax(-1) makes labels",
+        )
     return ops.class_counts(found, label, classes=classes)
 
 
@@ -329,7 +334,9 @@ def _ranks(p: Node, y: Node) -> tuple[Node, Node]:
     if p.ndim == 2 and p.shape[1] == 2 and y.shape == p.shape[:1]:
         p = p[:, 1] - p[:, 0]
     if p.shape != y.shape:
-        raise ShapeError(f"a curve needs one score a target, not {show(p.shape)} for {show(y.shape)}")
+        raise ShapeError(
+            f"a curve needs one score a target, not {show(p.shape)} for {show(y.shape)}", hint="the score of the class that is yes, (N,)"
+        )
     return p.reshape(-1), _true(y).reshape(-1)
 
 
@@ -337,7 +344,9 @@ def _ranks(p: Node, y: Node) -> tuple[Node, Node]:
 def _wide(p: Node, y: Node) -> tuple[Node, Node]:
     """Values in float64: sums over many batches, and differences of such sums."""
     if p.shape != y.shape:
-        raise ShapeError(f"prediction {show(p.shape)} and target {show(y.shape)} differ")
+        raise ShapeError(
+            f"prediction {show(p.shape)} and target {show(y.shape)} differ", hint="y[..., None] adds an axis, p[..., 0] takes one"
+        )
     rows = (p.shape[0] if p.ndim else 1, prod(p.shape[1:]))
     return p.cast(float64).reshape(rows), y.cast(float64).reshape(rows)
 
@@ -419,7 +428,7 @@ def as_metrics(values: Sequence[Any]) -> list[Metric]:
             raise ArgumentError(f"{v!r} is not a metric", hint=hint)
     names = [m.name for m in out]
     if len(set(names)) != len(names) or "loss" in names:
-        raise ArgumentError(f"metrics need different names: {', '.join(names)}")
+        raise ArgumentError(f"metrics need different names: {', '.join(names)}", hint="gc.metrics records take name=")
     return out
 
 

@@ -333,7 +333,7 @@ class Model:
             parts = [f.run(b) for b in feed.epoch()]
         if not parts:
             if gives_batches(x):
-                raise ShapeError("predict: no batches")
+                raise ShapeError("predict: no batches", hint="a generator gives its batches once")
             return f.restore(f.run(f.arguments.bind(self._args(x))))
         return f.restore({k: np.concatenate([p[k] for p in parts]) for k in parts[0]})
 
@@ -366,7 +366,9 @@ class Model:
             return (x,)
         if isinstance(x, Mapping):
             if set(x) != set(self.names):
-                raise ArgumentError(f"expected the inputs {', '.join(self.names)}, got {', '.join(map(str, x))}")
+                raise ArgumentError(
+                    f"expected the inputs {', '.join(self.names)}, got {', '.join(map(str, x))}", hint="the names of forward's arguments"
+                )
             return tuple(x[n] for n in self.names)
         if not isinstance(x, (tuple, list)) or len(x) != len(self.names):
             given = f"{len(x)} inputs" if isinstance(x, (tuple, list)) else f"one {type(x).__name__}"

@@ -65,15 +65,15 @@ class Objective:
             own = [replace(m, name=f"{name}_{m.name}") for m in as_metrics(measured.get(key) or ())]
             if one is None:
                 if own:
-                    raise ArgumentError(f"the output {name} has metrics but no loss")
+                    raise ArgumentError(f"the output {name} has metrics but no loss", hint="a loss for it, or no metrics")
                 continue
             self.parts.append(Part(key, name, as_loss(one), number(f"loss_weights of {name}", weights.get(key, 1.0)), own))
         if not self.parts:
-            raise ArgumentError("no output has a loss")
+            raise ArgumentError("no output has a loss", hint='loss={"output": "mse"}')
         self.metrics = [m for p in self.parts for m in p.metrics]
         names = ["loss", *(f"{p.name}_loss" for p in self.parts), *(m.name for m in self.metrics)]
         if len(set(names)) != len(names):
-            raise ArgumentError(f"losses and metrics need different names: {', '.join(names)}")
+            raise ArgumentError(f"losses and metrics need different names: {', '.join(names)}", hint="gc.metrics records take name=")
 
     def _spread(self, value: Any, title: str, loss: Any) -> dict[Any, Any]:
         """A setting by output."""
@@ -108,7 +108,9 @@ class Objective:
         for p in self.parts:
             if self.structure == "dict" and (not isinstance(out, Mapping) or p.key not in out):
                 known = ", ".join(map(str, out)) if isinstance(out, Mapping) else "no dict"
-                raise ArgumentError(f"a loss is given for the output {p.key!r}, but forward gives {known}")
+                raise ArgumentError(
+                    f"a loss is given for the output {p.key!r}, but forward gives {known}", hint="the keys that forward returns"
+                )
             if self.structure == "list" and (not isinstance(out, (list, tuple)) or len(out) != self.count):
                 given = len(out) if isinstance(out, (list, tuple)) else 1
                 raise ArgumentError(f"{self.count} losses for {given} output{'s' * (given != 1)}", hint="None for an output without a loss")
@@ -167,7 +169,7 @@ def _checked(weights: Any) -> np.ndarray:
     if array.ndim != 1:
         raise ShapeError(f"sample_weight has the shape {array.shape}", hint="one weight a sample: (N,)")
     if not np.isfinite(array).all() or (array < 0).any():
-        raise ArgumentError("sample_weight holds values that are negative or not finite")
+        raise ArgumentError("sample_weight holds values that are negative or not finite", hint="numbers >= 0, one a sample")
     return array
 
 

@@ -50,15 +50,17 @@ class Parameter:
             isinstance(s, (int, np.integer)) and not isinstance(s, bool) for s in shape
         ):
             if any(s < 0 for s in shape):
-                raise ShapeError(f"a parameter of shape {shape}")
+                raise ShapeError(f"a parameter of shape {shape}", hint="sizes are 0 or more")
             self.shape: tuple[int, ...] = tuple(int(s) for s in shape)
             self.dtype: DType = as_dtype(dtype or "float32")
             self.init = as_init("zeros" if init is None else init)
         else:
             if isinstance(shape, tuple) and shape and init is not None:
-                raise ShapeError(f"a parameter of shape {shape}: sizes are whole numbers")
+                raise ShapeError(f"a parameter of shape {shape}: sizes are whole numbers", hint="nn.Parameter((3, 4))")
             if init is not None:
-                raise ShapeError("a parameter takes values or an initialiser, not both")
+                raise ShapeError(
+                    "a parameter takes values or an initialiser, not both", hint="nn.Parameter(array), or nn.Parameter(shape, init=...)"
+                )
             value = np.asarray(shape)
             if dtype is None and value.dtype == np.float64 and not isinstance(shape, (np.ndarray, np.generic)):
                 dtype = "float32"  # Python floats are weak
@@ -89,7 +91,7 @@ class Parameter:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         if value and self.role != "param":
-            raise ParameterError(f"buffer {self.name!r} cannot be trained")
+            raise ParameterError(f"buffer {self.name!r} cannot be trained", hint="nn.Parameter is trained, nn.Buffer is state")
         self._trainable = bool(value)
         if self.store is not None:
             self.store.set_trainable(self.name, bool(value))
@@ -114,7 +116,10 @@ class Parameter:
         except MemoryError:
             raise OutOfMemoryError(f"out of memory: {what} needs {said_bytes(self.nbytes)}") from None
         if made.shape != self.shape:
-            raise ShapeError(f"{name}: the initialiser gave shape {made.shape} for {self.shape}")
+            raise ShapeError(
+                f"{name}: the initialiser gave shape {made.shape} for {self.shape}",
+                hint="a function of (shape, random) that gives an array of that shape",
+            )
         return made.astype(self.dtype.numpy)
 
     def bind(self, store: ParameterStore, name: str, seed: int) -> None:
@@ -141,7 +146,9 @@ class Parameter:
             return
         array = np.asarray(value)
         if array.shape != self.shape:
-            raise ParameterError(f"values of shape {array.shape} for a parameter of shape {self.shape}")
+            raise ParameterError(
+                f"values of shape {array.shape} for a parameter of shape {self.shape}", hint="an array of the parameter's shape"
+            )
         self.value = np.array(array, self.dtype.numpy)
 
     @property

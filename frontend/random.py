@@ -24,7 +24,7 @@ def set_seed(seed: int) -> None:
     """
     global _seed
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not -(2**63) <= seed < 2**64:
-        raise ArgumentError(f"a seed is an int of 64 bits, not {seed!r}")
+        raise ArgumentError(f"a seed is an int of 64 bits, not {seed!r}", hint="gc.set_seed(0)")
     _seed = int(seed) & (2**64 - 1)
 
 

@@ -105,7 +105,7 @@ def lr_finder(
     """
     for name, value in (("start", start), ("end", end)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise ArgumentError(f"{name} = {value!r} is not a learning rate")
+            raise ArgumentError(f"{name} = {value!r} is not a learning rate", hint="a positive number, start below end")
     if not start < end or not isinstance(steps, int) or steps < 3 or not 0 <= smoothing < 1 or not diverge > 1:
         raise ArgumentError(f"start = {start}, end = {end}, steps = {steps}, smoothing = {smoothing}, diverge = {diverge}",
                             hint="start < end, steps >= 3, 0 <= smoothing < 1, diverge > 1")  # fmt: skip
@@ -141,5 +141,5 @@ def lr_finder(
     finally:
         model.store.write(before)
     if not curve.rates:
-        raise ArgumentError(f"the loss is not finite at the first rate, {start:g}")
+        raise ArgumentError(f"the loss is not finite at the first rate, {start:g}", hint="a smaller start=, and data without NaN")
     return curve

@@ -147,7 +147,7 @@ def choice(a: Any, shape: Shape = (), replace: bool = True, p: Any = None, *, st
         chance = as_node(p)
         chance = chance if chance.dtype.is_float else chance.cast("float32")
         if chance.shape != (size,):
-            raise ShapeError(f"choice: p {chance.shape} for {size} elements")
+            raise ShapeError(f"choice: p {chance.shape} for {size} elements", hint="one probability for each element")
         logits = ops.log(chance)
     if replace:
         picked = integers(0, size, shape, step=step) if logits is None else categorical(logits, shape, step=step)
@@ -158,12 +158,15 @@ def choice(a: Any, shape: Shape = (), replace: bool = True, p: Any = None, *, st
 
 def _without_replacement(size: Size, shape: Sequence[Size], logits: Node | None, step: Any) -> Node:
     if not all(isinstance(d, int) for d in shape):
-        raise ShapeError(f"choice: shape {tuple(shape)} without replacement must be known when the graph is built")
+        raise ShapeError(
+            f"choice: shape {tuple(shape)} without replacement must be known when the graph is built",
+            hint="a fixed number of elements, or replace=True",
+        )
     count = 1
     for d in shape:
         count *= d  # type: ignore[assignment]
     if isinstance(size, int) and count > size:
-        raise ShapeError(f"choice: {count} different elements of {size}")
+        raise ShapeError(f"choice: {count} different elements of {size}", hint="replace=True takes an element more than once")
     if logits is None:
         order = permutation(size, step=step)
     else:

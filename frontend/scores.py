@@ -49,9 +49,9 @@ AVERAGES = ("binary", "macro", "micro", "weighted", None)
 def _pair(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(y_true), np.asarray(y_pred)
     if a.shape != b.shape:
-        raise ShapeError(f"y_true {a.shape} and y_pred {b.shape} differ")
+        raise ShapeError(f"y_true {a.shape} and y_pred {b.shape} differ", hint="arrays of one shape")
     if not a.size:
-        raise ShapeError("no samples")
+        raise ShapeError("no samples", hint="one sample at least")
     return a, b
 
 
@@ -267,7 +267,7 @@ def top_k_accuracy_score(y_true: Any, y_score: Any, *, k: int = 2) -> float:
     """The share of rows whose label is among the ``k`` largest of ``y_score`` (N, C); of equal scores the first counts as larger."""
     y, s = np.asarray(y_true), np.asarray(y_score)
     if s.ndim != 2 or y.shape != s.shape[:1] or not y.size:
-        raise ShapeError(f"y_true (N,) and y_score (N, C) are {y.shape} and {s.shape}")
+        raise ShapeError(f"y_true (N,) and y_score (N, C) are {y.shape} and {s.shape}", hint="a column of scores for each class")
     best = np.argsort(-s, axis=1, kind="stable")[:, :k]
     return float((best == y[:, None]).any(1).mean())
 
@@ -277,7 +277,7 @@ def _ranked(y_true: Any, y_score: Any, pos_label: Any) -> tuple[np.ndarray, np.n
     """False and true positives when the threshold is each different score, from the largest down, and those scores."""
     a, s = (v.reshape(-1) for v in _pair(y_true, y_score))
     if not np.isfinite(s).all():
-        raise ArgumentError("y_score holds NaN or infinity")
+        raise ArgumentError("y_score holds NaN or infinity", hint="np.isfinite(y_score) shows where")
     order = np.argsort(-s, kind="stable")
     positive = (a == pos_label)[order]
     ends = np.r_[np.nonzero(np.diff(s[order]))[0], len(s) - 1]  # equal scores cross the threshold together
@@ -310,7 +310,7 @@ def auc(x: Any, y: Any) -> float:
     a, b = _pair(x, y)
     steps = np.diff(a)
     if (steps > 0).any() and (steps < 0).any():
-        raise ArgumentError("auc: x is neither increasing nor decreasing")
+        raise ArgumentError("auc: x is neither increasing nor decreasing", hint="sort the points by x")
     return float(abs((steps * (b[1:] + b[:-1]) / 2).sum()))
 
 
@@ -413,7 +413,7 @@ def mean_squared_log_error(y_true: Any, y_pred: Any) -> float:
     """``mean((log(1 + y) - log(1 + f))^2)``; both must be above -1."""
     y, f = _values(y_true, y_pred)
     if (y <= -1).any() or (f <= -1).any():
-        raise ArgumentError("mean_squared_log_error: values of -1 or less have no logarithm")
+        raise ArgumentError("mean_squared_log_error: values of -1 or less have no logarithm", hint="values above -1")
     return float(((np.log1p(y) - np.log1p(f)) ** 2).mean())
 
 

@@ -30,7 +30,7 @@ class Dim:
         if not isinstance(name, str) or not name.isidentifier():
             raise ShapeError(f"a dim needs a name, not {name!r}", hint='gc.Dim("N", hint=64)')
         if hint is not None and (not isinstance(hint, int) or hint < 0):
-            raise ShapeError(f"dim {name}: the hint must be a size, not {hint!r}")
+            raise ShapeError(f"dim {name}: the hint must be a size, not {hint!r}", hint='gc.Dim("N", hint=64)')
         self.name, self.hint = name, hint
 
     def __repr__(self) -> str:

@@ -48,10 +48,12 @@ def tapped(model: Model, names: Sequence[str]) -> Function:
         for n in names:
             found = trace.taps[id(modules[n])] if n in modules else [whole]
             if not found:
-                raise TraceError(f"the module {n!r} is not called in a prediction")
+                raise TraceError(f"the module {n!r} is not called in a prediction", hint="a module that forward calls, by its path")
             known = {n for _, n in leaves(args, "")} | {v[0] for v in trace.versions.values()}
             if any(_inside_a_loop(v, known) for v in found):
-                raise TraceError(f"the module {n!r} runs inside a loop", hint="its outputs are those of one trip; tap the module that holds the loop")
+                raise TraceError(
+                    f"the module {n!r} runs inside a loop", hint="its outputs are those of one trip; tap the module that holds the loop"
+                )
             out[n] = found[0] if len(found) == 1 else found
         return out
 

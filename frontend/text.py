@@ -59,7 +59,7 @@ class Vocabulary:
         self.tokens = [*specials, *kept]
         self._ids = {t: i for i, t in enumerate(self.tokens)}
         if len(self._ids) != len(self.tokens):
-            raise ArgumentError(f"specials {self.specials} name a token twice")
+            raise ArgumentError(f"specials {self.specials} name a token twice", hint="four different texts")
         #: how often each token occurs in the text, by id; ``"<unk>"`` stands for all that were left out
         self.counts = np.array([seen[t] for t in self.tokens], np.int64)
         if self.UNKNOWN in self._ids:
@@ -151,7 +151,7 @@ def mask_tokens(
         raise ArgumentError(f"{mask!r} is not in the vocabulary", hint=f'Vocabulary(tokens, specials=["{mask}", ...])')
     first = len(vocabulary.specials)
     if first == len(vocabulary):
-        raise ArgumentError("the vocabulary holds specials only")
+        raise ArgumentError("the vocabulary holds specials only", hint="texts with tokens, or a smaller min_freq")
     given = np.asarray(ids, np.int64)
     choice, kind, other = Random(seed, "mask_tokens").uniform((3, *given.shape))
     chosen = (choice < rate) & (given >= first)

@@ -228,7 +228,10 @@ class Trace:
         """Registers an update; later reads in this trace give the new value."""
         old = self.read(name)
         if value.type != old.type:
-            raise TraceError(f"{name!r} is {old.type} and cannot become {value.type}")
+            raise TraceError(
+                f"{name!r} is {old.type} and cannot become {value.type}",
+                hint="a value of the same shape and dtype: value.cast(...), value.reshape(...)",
+            )
         self.versions[name].append(value)
 
     def assign_buffer(self, p: Parameter, value: Node) -> None:

@@ -51,7 +51,9 @@ def weigher(model: Model, sample_weight: Any, class_weight: Any) -> Callable[[An
             if weight is None:
                 weight = by_class
             elif np.shape(weight) != by_class.shape:
-                raise ShapeError(f"sample_weight has the shape {np.shape(weight)}, but there are {len(by_class)} samples")
+                raise ShapeError(
+                    f"sample_weight has the shape {np.shape(weight)}, but there are {len(by_class)} samples", hint="one weight a sample"
+                )
             else:
                 weight = by_class * np.asarray(weight, float)
         first = next(v for v in y.values()) if isinstance(y, Mapping) else next(v for v in y if v is not None) if isinstance(y, tuple) else y
@@ -92,16 +94,23 @@ class Plan:
             if value is None and name in ("steps_per_epoch", "validation_steps", "validation_batch_size"):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ArgumentError(f"{name} = {value!r} is not a whole number of {least} or more", hint="Model.fit says what each argument is")
+                raise ArgumentError(
+                    f"{name} = {value!r} is not a whole number of {least} or more", hint="Model.fit says what each argument is"
+                )
         if isinstance(self.validation_freq, (int, np.integer)) and (isinstance(self.validation_freq, bool) or self.validation_freq < 1):
             raise ArgumentError(f"validation_freq = {self.validation_freq!r}", hint="every so many epochs, or a list of epochs (from 1)")
         if not isinstance(self.validation_split, (int, float)) or not 0 <= self.validation_split < 1:
-            raise ArgumentError(f"validation_split = {self.validation_split!r} is not in [0, 1)", hint="the part of the samples to hold back, as 0.2")
+            raise ArgumentError(
+                f"validation_split = {self.validation_split!r} is not in [0, 1)", hint="the part of the samples to hold back, as 0.2"
+            )
         if self.validation_data is not None and not gives_batches(self.validation_data):
             if not isinstance(self.validation_data, (tuple, list)) or len(self.validation_data) not in (2, 3):
-                raise ArgumentError("validation_data must be (x, y) or (x, y, sample_weight), or give batches of them")
+                raise ArgumentError(
+                    "validation_data must be (x, y) or (x, y, sample_weight), or give batches of them",
+                    hint="validation_data=(x_val, y_val)",
+                )
         if self.validation_data is not None and self.validation_split:
-            raise ArgumentError("validation_split and validation_data exclude each other")
+            raise ArgumentError("validation_split and validation_data exclude each other", hint="leave one of them out")
         self.callbacks = [] if self.callbacks is None else [self.callbacks] if isinstance(self.callbacks, Callback) else list(self.callbacks)
         if self.fast_dev_run:
             quick = 1 if self.fast_dev_run is True else self.fast_dev_run
@@ -176,7 +185,10 @@ def _validation(model: Model, feed: Feed, plan: Plan, weighted: bool) -> tuple[F
             raise ArgumentError("validation_split divides arrays", hint="validation_data=batches")
         cut = feed.rows - int(feed.rows * plan.validation_split)
         if cut in (0, feed.rows):
-            raise ArgumentError(f"validation_split = {plan.validation_split} of {feed.rows} samples leaves one part empty")
+            raise ArgumentError(
+                f"validation_split = {plan.validation_split} of {feed.rows} samples leaves one part empty",
+                hint="a larger part, or more samples",
+            )
         kept, held = feed.rows_from(cut, feed.rows), feed.rows_from(0, cut)
         kept.shuffle = None
         if feed.fixed is None:
@@ -253,7 +265,10 @@ def _epoch(
             function = model._function("train_step", weighted)  # a callback may have frozen something
     feed.end_epoch()
     if not place.batch:
-        raise ShapeError(f"{title}: no batches are left", hint="a generator gives its batches once: a DataLoader, or an object whose __iter__ starts anew")
+        raise ShapeError(
+            f"{title}: no batches are left",
+            hint="a generator gives its batches once: a DataLoader, or an object whose __iter__ starts anew",
+        )
     return tally.result() if tally.rows else dict.fromkeys(function.traced.output, float("nan"))
 
 
@@ -280,7 +295,7 @@ def evaluate_feed(model: Model, feed: Feed, weighted: bool, steps: int | None, h
         if ends:
             hooks("on_test_batch_end", i, BatchLogs(tally.last()))
     if not tally.rows:
-        raise ShapeError("evaluate: no samples")
+        raise ShapeError("evaluate: no samples", hint="x has 0 rows, or a loader no batch")
     logs = tally.result()
     hooks("on_test_end", logs)
     return logs

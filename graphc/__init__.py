@@ -58,6 +58,7 @@ _ERRORS = (
     "DeviceUnavailableError",
     "FileAccessError",
     "FileFormatError",
+    "FilePermissionError",
     "GradientError",
     "GraphcError",
     "GuardError",

@@ -15,6 +15,7 @@ __all__ = [
     "DeviceUnavailableError",
     "FileAccessError",
     "FileFormatError",
+    "FilePermissionError",
     "GradientError",
     "GraphcError",
     "GuardError",
@@ -67,15 +68,18 @@ def unknown_name(owner: str, name: str, known: Iterable[str], instead: Mapping[s
 class GraphcError(Exception):
     """Base of all errors that graphc raises on purpose.
 
-    ``message`` is the first line; ``where`` lines, ``notes`` and ``hint`` are printed below it, aligned.
+    ``message`` is the first line; ``where`` lines, ``notes`` and ``hint`` are printed below it, aligned. ``advice`` is the hint of those
+    of a class that have no better one.
     """
+
+    advice = ""
 
     def __init__(self, message: str, *, where: str | tuple[str, ...] = (), notes: str | tuple[str, ...] = (), hint: str = ""):
         super().__init__(message)
         self.message = message
         self.where: tuple[str, ...] = (where,) if isinstance(where, str) and where else tuple(where)
         self.notes: tuple[str, ...] = (notes,) if isinstance(notes, str) and notes else tuple(notes)
-        self.hint = hint
+        self.hint = hint or self.advice
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -117,6 +121,8 @@ class GradientError(GraphcError):
 class VerifyError(GraphcError):
     """A graph that breaks an invariant: a defect of a pass, not of the user's model."""
 
+    advice = "this is a defect of graphc"
+
 
 class CompileError(GraphcError):
     """A backend could not turn a graph into a program."""
@@ -143,6 +149,8 @@ class ParameterError(GraphcError, KeyError):
 class CheckpointError(GraphcError):
     """A model file or checkpoint that cannot be used: damaged, of another model, or without what was asked for."""
 
+    advice = "an older copy may be whole; model.load(path) reads the weights alone"
+
 
 class CheckpointMismatchError(CheckpointError, ParameterError):
     """A file whose names, shapes or dtypes are not those of the model; every one is listed."""
@@ -152,6 +160,8 @@ class CheckpointMismatchError(CheckpointError, ParameterError):
 
 class FileFormatError(CheckpointError, ValueError):
     """A file that is damaged, foreign or from an unknown version."""
+
+    advice = "the file is incomplete or was changed: write it again, or take an older copy"
 
 
 class FileAccessError(GraphcError, OSError):
@@ -166,9 +176,15 @@ class MissingFileError(FileAccessError, FileNotFoundError):
     __str__ = GraphcError.__str__
 
 
+class FilePermissionError(FileAccessError, PermissionError):
+    """A file or folder that this user may not read or write."""
+
+    __str__ = GraphcError.__str__
+
+
 def access_error(error: OSError, path: str, done: str, notes: str = "") -> FileAccessError:
     """What graphc says of an error of the operating system: the file, what could not be ``done``, and names like it."""
-    kind, hint = FileAccessError, ""
+    kind, hint = FilePermissionError if isinstance(error, PermissionError) else FileAccessError, ""
     folder, name = os.path.split(path)
     if isinstance(error, FileNotFoundError):
         kind = MissingFileError
@@ -192,9 +208,13 @@ class NonFiniteError(GraphcError, ArithmeticError):
 class OutOfMemoryError(GraphcError, MemoryError):
     """An array that cannot be had; the message names its bytes. Nothing was changed, and the process can go on."""
 
+    advice = "smaller batches or a smaller model; model.memory_analysis() tells the bytes before a run"
+
 
 class WorkerError(GraphcError, RuntimeError):
     """A worker that reads data has died, cannot start or does not answer."""
+
+    advice = "num_workers=0 reads in this process, where a debugger works"
 
 
 class SettingError(GraphcError, ValueError):
@@ -203,5 +223,7 @@ class SettingError(GraphcError, ValueError):
 
 class DatasetError(GraphcError, OSError):
     """A data set that cannot be fetched, or whose files are not what they should be."""
+
+    advice = "`graphc datasets fetch NAME` gets it again"
 
     __str__ = GraphcError.__str__

@@ -36,7 +36,9 @@ class LearningRateScheduler(Callback):
         old = self.model.learning_rate
         new = self.schedule(epoch, old) if self._arguments > 1 else self.schedule(epoch)
         if isinstance(new, bool) or not isinstance(new, (int, float, np.number)):
-            raise ArgumentError(f"the schedule gave {new!r} for epoch {epoch}, not a number")
+            raise ArgumentError(
+                f"the schedule gave {new!r} for epoch {epoch}, not a number", hint="a function of (epoch, lr) that returns the new rate"
+            )
         self.model.learning_rates = {k: new if k == "lr" or not old else v * new / old for k, v in self.model.learning_rates.items()}
         if self.verbose:
             print(f"epoch {epoch + 1}: learning rate {new:g}", flush=True)
@@ -63,7 +65,7 @@ class ReduceLROnPlateau(Callback):
         min_lr: float = 0.0,
     ):
         if not 0.0 <= factor < 1.0:
-            raise ArgumentError(f"ReduceLROnPlateau: factor = {factor!r} does not reduce")
+            raise ArgumentError(f"ReduceLROnPlateau: factor = {factor!r} does not reduce", hint="a factor between 0 and 1, as 0.1")
         self.monitor, self.factor, self.patience, self.verbose = monitor, factor, patience, verbose
         self.min_delta, self.cooldown, self.min_lr = min_delta, cooldown, min_lr
         self.better = better(monitor, mode)

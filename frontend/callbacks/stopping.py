@@ -108,7 +108,9 @@ class GradientNormStopping(Callback):
 
     def __init__(self, eps: float = 1e-6, verbose: int = 0):
         if isinstance(eps, bool) or not isinstance(eps, (int, float)) or not eps > 0:
-            raise ArgumentError(f"GradientNormStopping: eps = {eps!r} is not positive")
+            raise ArgumentError(
+                f"GradientNormStopping: eps = {eps!r} is not positive", hint="the norm of the gradient below which training ends, as 1e-4"
+            )
         self.eps, self.verbose = float(eps), verbose
         self.converged = False
 

@@ -22,7 +22,7 @@ def batches(
     [[0, 1], [2, 3], [4]]
     """
     if batch_size < 1:
-        raise ArgumentError(f"batch_size = {batch_size!r} is not a whole number of 1 or more")
+        raise ArgumentError(f"batch_size = {batch_size!r} is not a whole number of 1 or more", hint="batch_size=32")
     count = len(next(iter(arrays.values())))
     for start in range(skip * batch_size, count, batch_size):
         if order is None:

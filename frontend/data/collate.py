@@ -28,11 +28,17 @@ def _together(samples: Sequence[Any], path: str, join: Any) -> Any:
     kind = type(first)
     if any((type(s) is not kind) if isinstance(first, (tuple, list, Mapping)) else isinstance(s, (tuple, list, Mapping)) for s in samples):
         kinds = sorted({type(s).__name__ for s in samples})
-        raise ArgumentError(f"samples of different structure{_at(path)}: {', '.join(kinds)}")
+        raise ArgumentError(
+            f"samples of different structure{_at(path)}: {', '.join(kinds)}",
+            hint="every sample needs the same tuples and dicts; collate_fn=your own function",
+        )
     if isinstance(first, Mapping):
         for s in samples:
             if set(s) != set(first):
-                raise ArgumentError(f"samples with different keys{_at(path)}: {sorted(map(str, set(s) ^ set(first)))}")
+                raise ArgumentError(
+                    f"samples with different keys{_at(path)}: {sorted(map(str, set(s) ^ set(first)))}",
+                    hint="every sample needs the same keys; collate_fn=your own function",
+                )
         return {k: _together([s[k] for s in samples], _join(path, k), join) for k in first}
     if isinstance(first, (tuple, list)):
         sizes = {len(s) for s in samples}
@@ -86,7 +92,7 @@ class Pad:
         left: bool = False,
     ):
         if multiple < 1 or (length is not None and length < 0):
-            raise ArgumentError(f"multiple = {multiple}, length = {length}")
+            raise ArgumentError(f"multiple = {multiple}, length = {length}", hint="whole numbers of 1 or more")
         self.value, self.multiple, self.length, self.lengths, self.left = value, multiple, length, tuple(lengths), left
         self.only = None if only is None else tuple(only)
 
@@ -107,14 +113,20 @@ class Pad:
     def _pad(self, path: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
         ranks = {a.ndim for a in arrays}
         if len(ranks) != 1:
-            raise ShapeError(f"samples of different ranks{_at(path)}: {sorted(ranks)}")
+            raise ShapeError(
+                f"samples of different ranks{_at(path)}: {sorted(ranks)}",
+                hint="Pad fills sizes up, not axes: reshape the samples in __getitem__",
+            )
         shape = [max(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True)]
         if not shape:
             return _stack(path, arrays)
         shape[0] = -(-shape[0] // self.multiple) * self.multiple
         if self.length is not None:
             if shape[0] > self.length:
-                raise ShapeError(f"a sample of {shape[0]} values{_at(path)} is longer than length = {self.length}")
+                raise ShapeError(
+                    f"a sample of {shape[0]} values{_at(path)} is longer than length = {self.length}",
+                    hint="a larger length=, or cut the samples",
+                )
             shape[0] = self.length
         value = self.value.get(path, 0) if isinstance(self.value, Mapping) else self.value
         out = np.full((len(arrays), *shape), value, dtype=np.result_type(*arrays))

@@ -70,17 +70,21 @@ class DataLoader:
             if value is None and name == "batch_size":
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ArgumentError(f"{name} = {value!r} is not a whole number of {least} or more")
+                raise ArgumentError(
+                    f"{name} = {value!r} is not a whole number of {least} or more", hint="DataLoader says what each argument is"
+                )
         if workers not in ("process", "thread"):
             raise ArgumentError(f"workers = {workers!r}", hint='"process" or "thread", and num_workers their number')
         if sum((bool(shuffle), sampler is not None, batch_sampler is not None)) > 1:
-            raise ArgumentError("only one of shuffle, sampler and batch_sampler says the order")
+            raise ArgumentError("only one of shuffle, sampler and batch_sampler says the order", hint="leave the others out")
         if self.streams and (shuffle or sampler is not None or batch_sampler is not None):
             raise ArgumentError("a stream has an order of its own", hint="shuffle inside it, with data.rng()")
         if self.streams and num_workers > 1:
             raise ArgumentError(f"a stream is read by one worker, not {num_workers}", hint="a Dataset with __getitem__ is read by many")
         if batch_size is None and drop_last:
-            raise ArgumentError("drop_last without a batch_size")
+            raise ArgumentError(
+                "drop_last without a batch_size", hint="batch_size=None takes each sample as a batch: there is nothing to drop"
+            )
         self.batch_sampler = batch_sampler
         self.sampler = sampler
         if not self.streams and sampler is None and batch_sampler is None:
@@ -119,7 +123,10 @@ class DataLoader:
         here = self.state_dict()
         differs = [f"{k} was {state.get(k)} and is {here[k]}" for k in ("size", "batch_size") if state.get(k) != here[k]]
         if differs:
-            raise ArgumentError("the place in the data belongs to another loader: " + ", ".join(differs))
+            raise ArgumentError(
+                "the place in the data belongs to another loader: " + ", ".join(differs),
+                hint="the same data set and batch_size as when it was saved",
+            )
         self.seed, self.epoch, self.batch = int(state["seed"]), int(state["epoch"]), int(state["batch"])
         self._resumed = True
 

@@ -43,7 +43,7 @@ class Normalizer:
         """Adds a batch to the statistics: the result is that of all batches together, up to rounding."""
         a = np.asarray(x, dtype=np.float64)
         if not a.size:
-            raise ShapeError("no data to take statistics of")
+            raise ShapeError("no data to take statistics of", hint="fit(x_train) needs one row at least")
         if not np.isfinite(a).all():
             raise ArgumentError("the data holds NaN or infinite values", hint="fill or leave them out first")
         if self.kind == "minmax":
@@ -68,7 +68,9 @@ class Normalizer:
     def _same(self, a: np.ndarray) -> np.ndarray:
         assert self._first is not None
         if a.shape != self._first.shape:
-            raise ShapeError(f"statistics of shape {a.shape}, but those so far have {self._first.shape}")
+            raise ShapeError(
+                f"statistics of shape {a.shape}, but those so far have {self._first.shape}", hint="all parts need the same features"
+            )
         return a
 
     @property
@@ -107,7 +109,7 @@ class Normalizer:
         a = np.asarray(x)
         fits = a.ndim == self.offset.ndim and all(s in (1, n) for s, n in zip(self.offset.shape, a.shape, strict=True))
         if not fits:
-            raise ShapeError(f"data of shape {a.shape}, but the statistics have {self.offset.shape}")
+            raise ShapeError(f"data of shape {a.shape}, but the statistics have {self.offset.shape}", hint="the same features as in fit")
         return a.astype(np.float64), a.dtype if a.dtype.kind == "f" else np.dtype(np.float32)
 
     def state_dict(self) -> dict[str, Any]:

@@ -57,11 +57,17 @@ class WeightedRandomSampler(Sampler):
     def __init__(self, weights: Any, num_samples: int | None = None, replacement: bool = True):
         w = np.asarray(weights, dtype=np.float64)
         if w.ndim != 1 or not np.isfinite(w).all() or (w < 0).any() or not w.sum() > 0:
-            raise ArgumentError("weights must be a row of numbers >= 0 that are not all 0")
+            raise ArgumentError(
+                "weights must be a row of numbers >= 0 that are not all 0",
+                hint="one number for each sample, larger for those that come more often",
+            )
         self.weights, self.replacement = w / w.sum(), replacement
         self.num_samples = len(w) if num_samples is None else int(num_samples)
         if not replacement and self.num_samples > np.count_nonzero(w):
-            raise ArgumentError(f"{self.num_samples} samples without replacement from {np.count_nonzero(w)} of weight > 0")
+            raise ArgumentError(
+                f"{self.num_samples} samples without replacement from {np.count_nonzero(w)} of weight > 0",
+                hint="replacement=True, or fewer samples",
+            )
 
     def order(self, random: Random) -> np.ndarray:
         if self.replacement:
@@ -86,9 +92,9 @@ class LengthBuckets:
     def __init__(self, lengths: Any, batch_size: int, shuffle: bool = True, drop_last: bool = False, window: int = 50):
         self.lengths = np.asarray(lengths)
         if self.lengths.ndim != 1:
-            raise ShapeError(f"lengths: a number for each sample, not {self.lengths.shape}")
+            raise ShapeError(f"lengths: a number for each sample, not {self.lengths.shape}", hint="[len(sample) for sample in dataset]")
         if batch_size < 1 or window < 1:
-            raise ArgumentError(f"batch_size = {batch_size}, window = {window}")
+            raise ArgumentError(f"batch_size = {batch_size}, window = {window}", hint="whole numbers of 1 or more")
         self.batch_size, self.shuffle, self.drop_last, self.window = batch_size, shuffle, drop_last, window
 
     @classmethod

@@ -49,11 +49,14 @@ class TensorDataset(Dataset):
 
     def __init__(self, *tensors: Any):
         if not tensors:
-            raise ArgumentError("a TensorDataset without arrays")
+            raise ArgumentError("a TensorDataset without arrays", hint="TensorDataset(x, y)")
         self.tensors = tree_map(np.asarray, tensors)
         sizes = {path: a.shape[0] if a.ndim else None for path, a in leaves(self.tensors, "")}
         if len(set(sizes.values())) != 1 or None in sizes.values():
-            raise ShapeError("arrays of different numbers of rows: " + ", ".join(f"{p}: {n}" for p, n in sizes.items()))
+            raise ShapeError(
+                "arrays of different numbers of rows: " + ", ".join(f"{p}: {n}" for p, n in sizes.items()),
+                hint="one row of each array for a sample",
+            )
         self._rows: int = next(iter(sizes.values()))  # type: ignore[assignment]
 
     def __len__(self) -> int:
@@ -75,7 +78,7 @@ class Subset(Dataset):
         self.indices = np.asarray(indices if isinstance(indices, (np.ndarray, Sequence)) else list(indices), dtype=np.int64)
         wrong = self.indices[(self.indices < -len(dataset)) | (self.indices >= len(dataset))]
         if wrong.size:
-            raise ShapeError(f"sample {wrong[0]} of {len(dataset)}")
+            raise ShapeError(f"sample {wrong[0]} of {len(dataset)}", hint="indices from 0 to len(dataset) - 1")
         if hasattr(dataset, "batch"):
             self.batch = self._batch
 
@@ -102,7 +105,7 @@ class ConcatDataset(Dataset):
         for d in datasets:
             self.datasets += d.datasets if type(d) is ConcatDataset else [d]
         if not self.datasets:
-            raise ArgumentError("a ConcatDataset of nothing")
+            raise ArgumentError("a ConcatDataset of nothing", hint="ConcatDataset([first, second])")
         self._ends = list(accumulate(map(len, self.datasets)))
 
     def __len__(self) -> int:

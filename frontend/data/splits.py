@@ -31,7 +31,7 @@ def split(*arrays: Any, fraction: float = 0.2, seed: int = 0, stratify: Any = No
     for a in arrays:
         array = np.asarray(a)
         if len(array) != len(first):
-            raise ArgumentError(f"arrays of {len(first)} and {len(array)} rows")
+            raise ArgumentError(f"arrays of {len(first)} and {len(array)} rows", hint="all arrays need the same number of rows")
         out += [array[order[:cut]], array[order[cut:]]]
     return tuple(out)
 
@@ -60,7 +60,10 @@ def random_split(dataset: Any, lengths: Sequence[float], seed: int = 0) -> list[
     if all(isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s >= 0 for s in lengths):
         sizes = [int(s) for s in lengths]
         if sum(sizes) != n:
-            raise ShapeError(f"parts of {sum(sizes)} samples in all, but there are {n}")
+            raise ShapeError(
+                f"parts of {sum(sizes)} samples in all, but there are {n}",
+                hint="whole numbers whose sum is the number of samples, or fractions whose sum is 1",
+            )
     else:
         if any(not 0 <= s <= 1 for s in lengths) or abs(sum(lengths) - 1) > 1e-9:
             raise ArgumentError(f"lengths = {list(lengths)!r}", hint="numbers of samples, or fractions whose sum is 1")
@@ -112,7 +115,7 @@ def _parts(data: Any, fold: np.ndarray, k: int) -> Iterator[tuple[Any, Any]]:
 def _labels(stratify: Any, n: int) -> np.ndarray:
     labels = np.asarray(stratify)
     if labels.shape != (n,):
-        raise ShapeError(f"stratify: a label for each of {n} samples, not {labels.shape}")
+        raise ShapeError(f"stratify: a label for each of {n} samples, not {labels.shape}", hint="stratify=y, one integer a sample")
     return labels
 
 

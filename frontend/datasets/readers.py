@@ -160,7 +160,7 @@ class ImageFolder(Dataset):
     def __init__(self, root: Source, mode: str | None = "RGB", size: tuple[int, int] | None = None):
         self.root, self.mode, self.size = Path(root), mode, size
         if not self.root.is_dir():
-            raise ArgumentError(f"{root} is no folder")
+            raise ArgumentError(f"{root} is no folder", hint="the folder that holds a folder of pictures for each class")
         self.classes = sorted(p.name for p in self.root.iterdir() if p.is_dir())
         self.files = [
             (f, label)

@@ -107,7 +107,7 @@ class Hardtanh(_Activation):
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False):
         if not min_val < max_val:
-            raise ShapeError(f"Hardtanh: min_val = {min_val} is not below max_val = {max_val}")
+            raise ShapeError(f"Hardtanh: min_val = {min_val} is not below max_val = {max_val}", hint="Hardtanh(-1.0, 1.0)")
         self.min_val, self.max_val = min_val, max_val
 
 
@@ -229,7 +229,7 @@ class RReLU(Module):
 
     def __init__(self, lower: float = 1.0 / 8, upper: float = 1.0 / 3, inplace: bool = False):
         if not lower <= upper:
-            raise ShapeError(f"RReLU: lower = {lower} is above upper = {upper}")
+            raise ShapeError(f"RReLU: lower = {lower} is above upper = {upper}", hint="RReLU(1 / 8, 1 / 3)")
         self.lower, self.upper = lower, upper
 
     def forward(self, x: Node) -> Node:
@@ -306,5 +306,5 @@ class Softmax2d(Module):
 
     def forward(self, x: Node) -> Node:
         if x.ndim not in (3, 4):
-            raise ShapeError(f"Softmax2d: rank {x.ndim}, expected 3 or 4")
+            raise ShapeError(f"Softmax2d: rank {x.ndim}, expected 3 or 4", hint="(N, C, H, W), or (C, H, W)")
         return ops.softmax(x, -3)

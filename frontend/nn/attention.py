@@ -50,9 +50,14 @@ class MultiheadAttention(Module):
         dtype: Any = "float32",
     ):
         if embed_dim < 1 or num_heads < 1 or embed_dim % num_heads:
-            raise ShapeError(f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads", hint="embed_dim must be a multiple of num_heads")
+            raise ShapeError(
+                f"MultiheadAttention: {embed_dim} features do not divide into {num_heads} heads",
+                hint="embed_dim must be a multiple of num_heads",
+            )
         if not 0.0 <= dropout <= 1.0:
-            raise ShapeError(f"MultiheadAttention: dropout = {dropout} is not in [0, 1]")
+            raise ShapeError(
+                f"MultiheadAttention: dropout = {dropout} is not in [0, 1]", hint="the part of the weights that becomes 0, as 0.1"
+            )
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.kdim, self.vdim = kdim or embed_dim, vdim or embed_dim
         self.batch_first, self.add_zero_attn = batch_first, add_zero_attn
@@ -127,7 +132,10 @@ class MultiheadAttention(Module):
         for name, x, size in wanted:
             if x.ndim != query.ndim or x.ndim not in (2, 3) or x.shape[-1] != size:
                 order = "N, L" if self.batch_first else "L, N"
-                raise ShapeError(f"MultiheadAttention: {name} {show(x.shape)} is not ({order}, {size}) or (L, {size})")
+                raise ShapeError(
+                    f"MultiheadAttention: {name} {show(x.shape)} is not ({order}, {size}) or (L, {size})",
+                    hint="batch_first=True puts the batch before the sequence; x.transpose(1, 0, 2) exchanges them",
+                )
 
     def _project(self, query: Node, key: Node, value: Node) -> list[Node]:
         e, bias = self.embed_dim, self.in_proj_bias
@@ -171,7 +179,10 @@ class MultiheadAttention(Module):
             masks.append(attn_mask)
         if padding is not None:
             if padding.ndim != 2:
-                raise ShapeError(f"MultiheadAttention: key_padding_mask {show(padding.shape)} is not (N, S)")
+                raise ShapeError(
+                    f"MultiheadAttention: key_padding_mask {show(padding.shape)} is not (N, S)",
+                    hint="one row a sample, True where a key is padding",
+                )
             masks.append(ops.reshape(padding, (padding.shape[0], 1, 1, padding.shape[1])))
         if causal and (self.bias_k is not None or self.add_zero_attn):  # the keys added behind are seen by all
             masks.append(ops.logical_not(ops.causal_mask(length, size)))
@@ -179,7 +190,10 @@ class MultiheadAttention(Module):
         merged: Node | None = None
         for mask in masks:
             if mask.dtype != bool_ and not mask.dtype.is_float:
-                raise DTypeError(f"MultiheadAttention: a mask must be bool or float, not {mask.type}")
+                raise DTypeError(
+                    f"MultiheadAttention: a mask must be bool or float, not {mask.type}",
+                    hint="bool (True is left out), or float that is added to the scores",
+                )
             if merged is None:
                 merged = mask
             elif merged.dtype == mask.dtype == bool_:

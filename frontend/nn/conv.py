@@ -48,7 +48,10 @@ class _Convolution(Module):
         for what, value in settings.items():
             setattr(self, what, value if isinstance(value, str) else per_axis(value, self.rank, f"{name}: {what}"))
         if groups < 1 or any(c % groups for c in channels):
-            raise ShapeError(f"{name}: {channels[0]} and {channels[1]} channels do not divide into {groups} groups")
+            raise ShapeError(
+                f"{name}: {channels[0]} and {channels[1]} channels do not divide into {groups} groups",
+                hint="both must be multiples of groups",
+            )
         self.weight = Parameter(tuple(shape), init=initial.kaiming_uniform(math.sqrt(5.0)), dtype=dtype)
         bound = 1.0 / math.sqrt(max(initial.fans(shape)[0], 1))
         self.bias = Parameter((channels[1],), init=initial.uniform(-bound, bound), dtype=dtype) if bias else None
@@ -182,7 +185,10 @@ class _ConvTranspose(_Convolution):
         extra = tuple(w - n for w, n in zip(wanted, plain, strict=False))
         if len(extra) != self.rank or not all(isinstance(e, int) and 0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
             most = [n + s - 1 for n, s in zip(plain, self.stride, strict=True)]
-            raise ShapeError(f"conv_transpose: output_size={tuple(wanted)} must lie between {show(tuple(plain))} and {show(tuple(most))}")
+            raise ShapeError(
+                f"conv_transpose: output_size={tuple(wanted)} must lie between {show(tuple(plain))} and {show(tuple(most))}",
+                hint="the sizes between which a stride cannot tell",
+            )
         return extra  # type: ignore[return-value]
 
 

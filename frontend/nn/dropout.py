@@ -22,7 +22,9 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5):
         if not 0.0 <= p <= 1.0:
-            raise ShapeError(f"{type(self).__name__}: p = {p} is not in [0, 1]", hint="p is the part of the elements that becomes 0: nn.Dropout(0.5)")
+            raise ShapeError(
+                f"{type(self).__name__}: p = {p} is not in [0, 1]", hint="p is the part of the elements that becomes 0: nn.Dropout(0.5)"
+            )
         self.p = p
 
     def forward(self, x: Node) -> Node:
@@ -57,7 +59,10 @@ class _Channels(_Whole):
 
     def leading(self, x: Node) -> Sequence[Size]:
         if x.ndim not in (self.rank, self.rank - 1):
-            raise ShapeError(f"{type(self).__name__}: {show(x.shape)} is not of rank {self.rank}, or {self.rank - 1} without a batch")
+            raise ShapeError(
+                f"{type(self).__name__}: {show(x.shape)} is not of rank {self.rank}, or {self.rank - 1} without a batch",
+                hint="nn.Dropout takes any rank",
+            )
         return x.shape[: 2 - (x.ndim < self.rank)]
 
 

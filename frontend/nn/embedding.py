@@ -30,7 +30,10 @@ class _Table(Module):
     def _make(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None, dtype: Any) -> None:
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
-                raise ShapeError(f"{type(self).__name__}: padding_idx={padding_idx} is out of range for {num_embeddings}")
+                raise ShapeError(
+                    f"{type(self).__name__}: padding_idx={padding_idx} is out of range for {num_embeddings}",
+                    hint="an index from 0 to num_embeddings - 1",
+                )
             padding_idx %= num_embeddings
         self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
 
@@ -47,7 +50,9 @@ class _Table(Module):
         """A layer with given rows (num_embeddings, embedding_dim), which are not trained unless ``freeze`` is False."""
         rows = np.asarray(embeddings)
         if rows.ndim != 2:
-            raise ShapeError(f"{cls.__name__}: rows (words, features) expected, not {show(rows.shape)}")
+            raise ShapeError(
+                f"{cls.__name__}: rows (words, features) expected, not {show(rows.shape)}", hint="one row of numbers for each word"
+            )
         made = cls(*rows.shape, **options)
         made.weight = Parameter(rows, trainable=not freeze)
         return made

@@ -27,7 +27,9 @@ __all__ = [
 def _last_axes(x: Node, shape: int | Sequence[int]) -> int:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if x.shape[x.ndim - len(sizes) :] != sizes or len(sizes) > x.ndim:
-        raise ShapeError(f"normalized_shape {show(sizes)} is not that of the last axes of {show(x.shape)}")
+        raise ShapeError(
+            f"normalized_shape {show(sizes)} is not that of the last axes of {show(x.shape)}", hint="the sizes of the last axes of x"
+        )
     return len(sizes)
 
 

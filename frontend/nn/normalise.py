@@ -127,7 +127,10 @@ class _Tracked(Module):
 
     def _check(self, x: Node) -> None:
         if x.ndim not in self.ranks or x.shape[1] != self.num_features:
-            raise ShapeError(f"{type(self).__name__}: {show(x.shape)} is not {self.expected.format(self.num_features)}")
+            raise ShapeError(
+                f"{type(self).__name__}: {show(x.shape)} is not {self.expected.format(self.num_features)}",
+                hint="the number of channels comes second",
+            )
 
     def _track(self, mean: Node, var: Node, count: Size, momentum: Any) -> None:
         """Moves the running statistics by ``momentum`` towards those of a batch; ``var`` is corrected to the unbiased one."""
@@ -243,14 +246,17 @@ class GroupNorm(Module):
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = "float32"
     ):
         if num_groups < 1 or num_channels % num_groups:
-            raise ShapeError(f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups")
+            raise ShapeError(
+                f"GroupNorm: {num_channels} channels do not divide into {num_groups} groups",
+                hint="num_channels must be a multiple of num_groups",
+            )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = Parameter((num_channels,), init="ones", dtype=dtype) if affine else None
         self.bias = Parameter((num_channels,), init="zeros", dtype=dtype) if affine else None
 
     def forward(self, x: Node) -> Node:
         if x.ndim < 2 or x.shape[1] != self.num_channels:
-            raise ShapeError(f"GroupNorm: {show(x.shape)} is not (N, {self.num_channels}, ...)")
+            raise ShapeError(f"GroupNorm: {show(x.shape)} is not (N, {self.num_channels}, ...)", hint="the number of channels comes second")
         return ops.group_norm(x, self.weight, self.bias, num_groups=self.num_groups, eps=self.eps)
 
     def describe(self) -> dict[str, Any]:

@@ -43,9 +43,12 @@ def pad(x: Node, pad: Sequence[int], mode: str = "constant", value: float | None
     if mode not in names:
         raise TraceError(f"pad: mode={mode!r}", hint=", ".join(names))
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ShapeError(f"pad: {tuple(pad)} must be a pair for each of at most {x.ndim} axes")
+        raise ShapeError(
+            f"pad: {tuple(pad)} must be a pair for each of at most {x.ndim} axes",
+            hint="(left, right) of the last axis first, then of the one before it",
+        )
     if value is not None and mode != "constant":
-        raise TraceError(f"pad: value={value!r} has no meaning for mode={mode!r}")
+        raise TraceError(f"pad: value={value!r} has no meaning for mode={mode!r}", hint='mode="constant" takes a value')
     pairs = [(0, 0)] * (x.ndim - len(pad) // 2) + [(pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2)]
     cut = tuple(slice(max(-lo, 0), -max(-hi, 0) or None) for lo, hi in pairs)
     pairs = [(max(lo, 0), max(hi, 0)) for lo, hi in pairs]
@@ -64,11 +67,17 @@ class _Pad(Module):
     def __init__(self, padding: int | Sequence[int]):
         self.padding = (padding,) * (2 * self.rank) if isinstance(padding, int) else tuple(padding)
         if len(self.padding) != 2 * self.rank:
-            raise ShapeError(f"{type(self).__name__}: padding={padding!r} must be an int or {2 * self.rank} of them")
+            raise ShapeError(
+                f"{type(self).__name__}: padding={padding!r} must be an int or {2 * self.rank} of them",
+                hint="one number for all sides, or (left, right, top, bottom)",
+            )
 
     def forward(self, x: Node) -> Node:
         if x.ndim not in (self.rank + 1, self.rank + 2):
-            raise ShapeError(f"{type(self).__name__}: {self.rank + 2} axes (or {self.rank + 1}) expected, not {x.ndim}")
+            raise ShapeError(
+                f"{type(self).__name__}: {self.rank + 2} axes (or {self.rank + 1}) expected, not {x.ndim}",
+                hint="(N, C, ...), or without the batch",
+            )
         return pad(x, self.padding, self.mode, self.value)
 
     def describe(self) -> dict[str, Any]:

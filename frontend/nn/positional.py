@@ -33,7 +33,10 @@ class _Added(Module):
     def forward(self, x: Node) -> Node:
         if x.ndim not in (2, 3) or x.shape[-1] != self.d_model:
             order = "N, L" if self.batch_first else "L, N"
-            raise ShapeError(f"{type(self).__name__}: {show(x.shape)} is not ({order}, {self.d_model}) or (L, {self.d_model})")
+            raise ShapeError(
+                f"{type(self).__name__}: {show(x.shape)} is not ({order}, {self.d_model}) or (L, {self.d_model})",
+                hint="the last axis has d_model features",
+            )
         first = x.ndim == 2 or not self.batch_first
         rows = self.rows(x, x.shape[0 if first else 1])
         return self.dropout(x + (ops.expand_dims(rows, 1) if first and x.ndim == 3 else rows))  # type: ignore[no-any-return]

@@ -124,16 +124,19 @@ class _Recurrent(Module):
     ):
         name = type(self).__name__
         if num_layers < 1 or hidden_size < 1:
-            raise ShapeError(f"{name}: num_layers = {num_layers} and hidden_size = {hidden_size} must be at least 1")
+            raise ShapeError(
+                f"{name}: num_layers = {num_layers} and hidden_size = {hidden_size} must be at least 1",
+                hint="nn.LSTM(input_size, hidden_size, num_layers=1)",
+            )
         if not 0.0 <= dropout <= 1.0:
-            raise ShapeError(f"{name}: dropout = {dropout} is not in [0, 1]")
+            raise ShapeError(f"{name}: dropout = {dropout} is not in [0, 1]", hint="the part that becomes 0 between layers, as 0.2")
         if dropout and num_layers == 1:
             raise ShapeError(
                 f"{name}: dropout = {dropout} stands between layers, and there is one layer",
                 hint="num_layers=2, or nn.Dropout after the layer",
             )
         if not 0 <= proj_size < hidden_size:
-            raise ShapeError(f"{name}: proj_size = {proj_size} is not in [0, hidden_size)")
+            raise ShapeError(f"{name}: proj_size = {proj_size} is not in [0, hidden_size)", hint="0 for none")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.bidirectional, self.proj_size = bidirectional, proj_size

@@ -257,7 +257,10 @@ class Transformer(Module):
         memory_is_causal: bool = False,
     ) -> Node:
         if src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
-            raise ShapeError(f"Transformer: src and tgt must have {self.d_model} features, not {src.shape[-1]} and {tgt.shape[-1]}")
+            raise ShapeError(
+                f"Transformer: src and tgt must have {self.d_model} features, not {src.shape[-1]} and {tgt.shape[-1]}",
+                hint="an nn.Linear or nn.Embedding before it makes d_model features",
+            )
         memory = self.encoder(src, src_mask, src_key_padding_mask, is_causal=src_is_causal)
         return self.decoder(  # type: ignore[no-any-return]
             tgt,

@@ -64,7 +64,10 @@ def split_groups(params: Sequence[Any]) -> tuple[list[Parameter], list[Group]]:
             chosen = [item["params"]] if isinstance(item["params"], Parameter) else list(item["params"])
             twice = [p for p in chosen if any(g.takes(p) for g in groups)]
             if twice:
-                raise ArgumentError(f"parameter {twice[0].name!r} is in two groups")
+                raise ArgumentError(
+                    f"parameter {twice[0].name!r} is in two groups",
+                    hint="each parameter belongs to one group; the optimiser's own settings hold for the others",
+                )
             groups.append(Group(chosen, **{k: v for k, v in item.items() if k != "params"}))
             flat += chosen
         elif isinstance(item, Parameter):

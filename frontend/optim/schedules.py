@@ -98,7 +98,9 @@ class Schedule:
         for f in fields(self):
             value = getattr(self, f.name)
             if (f.type == "int" and not (isinstance(value, (int, np.integer)) and value >= 1)) or (f.name == "gamma" and not value > 0):
-                raise ArgumentError(f"{type(self).__name__}: {f.name} = {value!r}")
+                raise ArgumentError(
+                    f"{type(self).__name__}: {f.name} = {value!r}", hint="numbers >= 0; lengths are whole steps of 1 or more"
+                )
 
 
 @dataclass(frozen=True)

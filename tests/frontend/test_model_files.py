@@ -246,7 +246,9 @@ def test_overlaps_gaps_and_repeated_names(saved):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00cos\nsystem\n", "the header claims"),  # a pickle
+        (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00cos\nsystem\n", "the file is a pickle"),
+        (b"PK\x03\x04" + bytes(100), "a zip file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
         ((2**63).to_bytes(8, "little") + b"{}", "the header claims"),
         (join({}, b""), "not written by graphc"),
         (join([], b""), "not written by graphc"),

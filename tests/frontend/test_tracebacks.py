@@ -255,3 +255,19 @@ def test_a_type_error_of_the_users_own_is_left_as_it_is():
 def test_signatures_stay_readable():
     assert list(inspect.signature(nn.Linear).parameters) == ["in_features", "out_features", "bias", "dtype", "init"]
     assert list(inspect.signature(gc.compile).parameters)[:2] == ["fn", "specs"]
+
+
+def test_errors_of_the_operating_system_keep_their_kind(tmp_path, monkeypatch):
+    model = gc.compile(nn.Linear(2, 1), gc.spec("N", 2), target="reference")
+    with pytest.raises(FileNotFoundError) as e:
+        model.load(tmp_path / "none.graphc")
+    assert isinstance(e.value, gc.MissingFileError) and e.value.errno == 2 and e.value.filename == str(tmp_path / "none.graphc")
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    refused.__code__ = refused.__code__.replace(co_filename=inspect.getsourcefile(nn.Linear))
+    monkeypatch.setattr("graphc.frontend.files.os.stat", refused)
+    with pytest.raises(PermissionError) as e:
+        model.load(tmp_path / "none.graphc")
+    assert isinstance(e.value, gc.FilePermissionError) and e.value.message.endswith("none.graphc cannot be opened: Permission denied")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import pickle
 
 import graphc
 from graphc import errors
@@ -48,6 +49,20 @@ def test_errors_of_users_are_graphc_errors():
     assert used == set(ALLOWED), "entries that are not needed any more"
 
 
+def test_errors_of_users_say_what_to_do():
+    """What the frontend raises has a hint, its own or that of its class."""
+    missing = []
+    for module, path in sources().items():
+        if not module.startswith("graphc.frontend"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+                cls = getattr(errors, node.exc.func.id, None)
+                if isinstance(cls, type) and not cls.advice and not any(k.arg == "hint" for k in node.exc.keywords):
+                    missing.append(f"{module}:{node.lineno} {cls.__name__}")
+    assert not missing, "hint=...:\n" + "\n".join(missing)
+
+
 def test_all_errors_stand_in_one_file():
     elsewhere = {"_Remote", "Remote"}  # no errors: the traceback of another process, shown as a cause
     for module, path in sources().items():
@@ -64,4 +79,5 @@ def test_every_error_can_be_caught_by_name():
         assert cls.__name__ in errors.__all__ and getattr(graphc, cls.__name__) is cls and cls.__doc__
         assert issubclass(cls, errors.GraphcError)
         told = cls("what", where="used  a.py:1", notes=("why",), hint="do")
+        assert str(pickle.loads(pickle.dumps(told))) == str(told)  # as workers send it
         assert str(told) == "what\n  used  a.py:1\n  note  why\n  hint  do", cls
