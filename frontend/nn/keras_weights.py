@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ParameterError
+from graphc.locate import public
 
 from ..module import Module
 from ..parameter import Parameter
@@ -105,3 +106,6 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[Any, Take], Named]], ...] = (
     ((BatchNorm1d, BatchNorm2d, BatchNorm3d, LayerNorm, Embedding), _in_order),
     ((RNN, LSTM, GRU), _recurrent),
 )
+
+
+public(globals())
