@@ -13,6 +13,7 @@ from ..ir.node import Node
 from .canonical import canonical_contractions
 from .decompose import decompose
 from .layout import choose_layouts
+from .scan_motion import hoist_invariants, move_out_of_scans
 from .scans import prune_scans
 from .simplify import simplify as rewrite
 
@@ -106,8 +107,10 @@ def lower(graph: Graph, settings: Settings) -> Lowered:
         ("simplify primitives", simplify),
         # only now: a layer's scan and the same scan in its gradient have become one node, of which each reads some results
         ("prune scans", prune_scans),
+        ("move out of scans", move_out_of_scans),
         ("canonical contractions", canonical_contractions),
         ("layout", layout_pass),
+        ("hoist from scans", hoist_invariants),  # the copies of weights that the layout asks for
         ("simplify views", simplify),
     ]
     records = []

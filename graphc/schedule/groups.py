@@ -326,7 +326,7 @@ def _place_point(g: Grouping, node: Node) -> None:
 
 
 def _join_sibling(g: Grouping, home: Group | None, node: Node, probe: list[Axis], body: Scalar) -> bool:
-    """Puts a node beside others that read what it reads, at the same index: one pass over memory for all of them.
+    """Puts a node beside others that read what it reads, in step with them: one pass over memory for all of them.
 
     Groups run in the order of their numbers, so any map behind the node's producers will do, if none of its members needs
     the old value of a parameter that another one updates in place.
@@ -344,11 +344,16 @@ def _join_sibling(g: Grouping, home: Group | None, node: Node, probe: list[Axis]
             old = {x.attr[0] for x in loads(body)}
             if before and not g.paths.clash(old, {x.attr[0] for x in read}, node, group.index):
                 if not _join_point(g, group, node, probe, body):
-                    if before & set(loads(group.body[node])):
+                    if any(_side_by_side(a, b) for a in before for b in loads(group.body[node])):
                         g.note(value, node, True, f"{value.op.name} is read by a {group.kind} kernel at the same index: one pass for both")
                         return True
                     del group.index[node], group.body[node], g.home[node]
     return False
+
+
+def _side_by_side(a: Scalar, b: Scalar) -> bool:
+    """Whether two loads walk one value in step: at the same index, or a constant distance apart (the gates of a cell)."""
+    return a.attr[0] is b.attr[0] and all(isinstance(x - y, int) for x, y in zip(a.attr[1], b.attr[1], strict=True))
 
 
 def _join_point(g: Grouping, home: Group, node: Node, probe: list[Axis], body: Scalar) -> str:
