@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import cdiv, coefficient, prod, substitute
+from graphc.ir.dims import coefficient, prod, substitute
 from graphc.ir.dtypes import int64
 from graphc.loops.nest import Axis, Nest
 from graphc.loops.products import conditions
@@ -25,11 +25,17 @@ from .text import Printed, Scope
 __all__ = ["print_contract"]
 
 PASS = 24_576
-"""Elements of both operands that one pass over the tiles reads: they should stay in the second cache."""
-LONG = 2048
+"""Elements of both operands that one pass of a convolution's gradient reads: they should stay in the second cache."""
+STEPS = 256
+"""Steps of K of one pass of a matrix product: a panel's part of the right operand fits the first cache."""
+LONG = 768
 """Steps of K from which on passes pay."""
-MOST_SUMS = 160_000
-"""Elements of the result up to which the sums of all tiles are kept in memory between passes."""
+MANY = 1 << 14
+"""Elements of a result from which on a sum over a batch of unknown size is made in passes."""
+GROUP = 32
+"""Tiles of rows that go through all panels together."""
+RUN = 1024
+"""Tiles of which the sums are kept between passes."""
 
 
 def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> Printed:  # type: ignore[type-arg]
@@ -39,7 +45,7 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     rows, lanes = tile_shape(nest, buffers, facts)
     out = Emitter(buffers, Lanes(c.n.name, lanes, "nv"), Lanes(c.m.name, rows, "mv"), comment)
     _count_tiles(out, nest, rows, lanes)
-    if _in_passes(nest, rows, lanes):
+    if _in_passes(nest):
         _passes(out, nest, rows, lanes)
     else:
         _open_tiles(out, nest, rows, lanes)
@@ -55,51 +61,155 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     return Printed(out.render(), out.slots, names=out.names)
 
 
-def _in_passes(nest: Nest, rows: int, lanes: int) -> bool:
-    """Whether K is walked in passes over all tiles of a thread, with the sums kept in memory between them: where the result is
-    small and K long (the gradient of a kernel), each tile by itself would read both operands from far memory."""
+def _in_passes(nest: Nest) -> bool:
+    """Whether K is walked in passes over many tiles, with their sums kept in memory between them. Where K is long, tiles one by
+    one would read both operands from far memory, again and again."""
     c = nest.contract
     assert c is not None
-    tiles = prod([*(x.size for x in c.batch), cdiv(c.m.size, rows), cdiv(c.n.size, lanes)])
-    long = prod(x.size for x in c.k)
-    if len(c.k) < 2 or not isinstance(tiles, int) or tiles < 4 or tiles * rows * lanes > MOST_SUMS:
+    if c.a.op != "load" or not _stored(c.b):
         return False
-    return not isinstance(long, int) or long >= LONG
+    steps = prod(k.size for k in c.k)
+    if not isinstance(steps, int):
+        return _tall(nest)
+    if len(c.k) > 1:
+        return steps >= LONG and _tall(nest)
+    wide = not isinstance(c.m.size, int) or c.m.size >= 128
+    return steps >= LONG or (steps >= 128 and wide and _jumps(nest, 32))
+
+
+def _tall(nest: Nest) -> bool:
+    """Whether the result is known to have many elements, so that it is K that is summed over a batch."""
+    c = nest.contract
+    assert c is not None
+    sizes = [x.size for x in (*c.batch, c.m, c.n)]
+    return all(isinstance(x, int) for x in sizes) and (len(c.k) > 1 or prod(sizes) >= MANY)  # type: ignore[operator]
 
 
 def _passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
-    """Opens the loops over parts of K and, inside, over tiles, up to where a tile's sum is complete."""
+    """Opens the loops over runs of tiles, over parts of K and over the tiles of a run, up to where a tile's sum is complete."""
     c = nest.contract
     assert c is not None
     *around, inner = c.k
-    step = PASS // ((inner.size if isinstance(inner.size, int) else 64) * (_size(c.m, 64) + _size(c.n, 64)))
-    sums = prod([*(x.size for x in c.batch), cdiv(c.m.size, rows), cdiv(c.n.size, lanes)]) * rows * lanes
-    kept = out.scratch(sums, c.a.dtype)
-    total = "kn"
-    out.line(f"{total} = {' * '.join(out.size(x.size) for x in around)}")
-    out.line("first = units * tid // nthreads")
-    out.open(f"for k0 in range(0, {total} if {total} > 0 else 1, {max(step, 1)}):")  # an empty sum is a sum too
-    out.line(f"k1 = {out.fn('least')}(k0 + {max(step, 1)}, {total})")
-    _open_tiles(out, nest, rows, lanes)
+    if around:
+        step = max(PASS // (_size(inner, 64) * (_size(c.m, 64) + _size(c.n, 64))), 1)
+        out.line(f"kn = {' * '.join(out.size(x.size) for x in around)}")
+    else:
+        step = STEPS
+        out.line(f"kn = {out.size(inner.size)}")
+    side = RUN * rows * lanes
+    kept = out.scratch(side + STEPS * lanes + STEPS * _pitch(rows), c.a.dtype)
+    last = "units * (tid + 1) // nthreads"
+    out.open(f"for first in range(units * tid // nthreads, {last}, {RUN}):")
+    out.line(f"last = {out.fn('least')}(first + {RUN}, {last})")
+    out.open(f"for k0 in range(0, kn if kn > 0 else 1, {step}):")  # an empty sum is a sum too
+    out.line(f"k1 = {out.fn('least')}(k0 + {step}, kn)")
+    packs, turns = not around and _jumps(nest, lanes), not around and _turned(nest, rows)
+    if packs:
+        out.line("packed = -1")
+    if turns:
+        out.line("turned = -1")
+    _open_tiles(out, nest, rows, lanes, "first, last", groups=True)
     place = f"{kept} + (u - first) * {rows * lanes}, {lanes}"
     out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
     out.open("if k0 > 0:")
     out.line(f"acc = {out.make('loader_full', c.a.dtype, rows, lanes)}({place})")
     out.close()
-    out.open("for ka in range(k0, k1):", frozenset(x.name for x in around))
+    if around:
+        _open_axes(out, around)
+        _products(out, nest, {x.name for x in around})
+        out.close()
+    else:
+        if turns:
+            place_a = f"{kept} + {side + STEPS * lanes}"
+            _pack_left(out, nest, place_a, rows)
+            pointer, offset = place_a.split(", ")
+            column = _Column.strided(pointer, f"{offset} + (k - k0) * {_pitch(rows)} + m0 - g * gs * {rows}", "1")
+        else:
+            column = _Column.of_load(out, nest, [])
+        if packs:
+            _pack(out, nest, f"{kept} + {side}", lanes)
+            out.open("for k in range(k0, k1):")
+            out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {kept} + {side} + (k - k0) * {lanes})")
+            out.close()
+        else:
+            _sum(out, nest, column, "k", "k0", "k1", out.chain[-1])
+    out.open("if k1 < kn:")
+    out.line(f"{out.make('storer_full', c.a.dtype, rows, lanes)}({place}, acc)")
+    out.line("continue")
+    out.close()
+
+
+def _open_axes(out: Emitter, axes: list[Axis]) -> None:
+    """The loop over this pass's part of all outer axes of K, which a running number is taken apart for."""
+    out.open("for ka in range(k0, k1):", frozenset(x.name for x in axes))
     left = "ka"
-    for i in range(len(around) - 1, 0, -1):
-        size = out.size(around[i].size)
+    for i in range(len(axes) - 1, 0, -1):
+        size = out.size(axes[i].size)
         out.line(f"kq{i} = {out.fn('div_pos')}({left}, {size})")
         out.line(f"ka{i} = {left} - kq{i} * {size}")
         left = f"kq{i}"
-    for i, x in enumerate(around):
+    for i, x in enumerate(axes):
         out.vars[x.name] = f"ka{i}" if i else left
-    _products(out, nest, {x.name for x in around})
+
+
+def _jumps(nest: Nest, lanes: int) -> bool:
+    """Whether the rows of the right operand lie so far apart that a part of it is better copied to one place first."""
+    c = nest.contract
+    assert c is not None
+    step = coefficient(c.b.attr[1][0], c.k[-1].name)
+    return not isinstance(step, int) or step > 4 * lanes
+
+
+def _pitch(rows: int) -> int:
+    """Elements from one step of K to the next in the copied left operand: not a power of two."""
+    return GROUP * rows + 16
+
+
+def _turned(nest: Nest, rows: int) -> bool:
+    """Whether the left operand walks memory along M, by wide steps along K: then each step is a page of its own."""
+    c = nest.contract
+    assert c is not None
+    (e,) = c.a.attr[1]
+    step = coefficient(e, c.k[-1].name)
+    return coefficient(e, c.m.name) == 1 and (not isinstance(step, int) or step >= GROUP * rows)
+
+
+def _pack_left(out: Emitter, nest: Nest, place: str, rows: int) -> None:
+    """Copies this pass's part of a group of rows of the left operand, where the group has changed."""
+    c = nest.contract
+    assert c is not None
+    node, (e,) = c.a.attr
+    wide = 4 * rows
+    first = substitute(e, {c.m.name: 0, c.k[-1].name: 0})
+    out.line("ga = left * mt + g")
+    out.open("if ga != turned:")
+    out.line(f"x0 = {out.int_expr(first)} + g * gs * {rows}")
+    out.line(f"xn = {out.fn('least')}(gt * {rows}, {out.size(c.m.size)} - g * gs * {rows})")
+    out.open("for k in range(k0, k1):")
+    out.open(f"for i in range(0, xn, {wide}):")
+    load = f"{out.make('loader', c.a.dtype, 1, wide)}({out.pointer(out.buffers[node])}, x0 + k * {out.size(coefficient(e, c.k[-1].name) or 0)} + i, 0, 1, {out.fn('least')}({wide}, xn - i))"
+    out.line(f"{out.make('storer_full', c.a.dtype, 1, wide)}({place} + (k - k0) * {_pitch(rows)} + i, {wide}, {load})")
     out.close()
-    out.open(f"if k1 < {total}:")
-    out.line(f"{out.make('storer_full', c.a.dtype, rows, lanes)}({place}, acc)")
-    out.line("continue")
+    out.close()
+    out.line("turned = ga")
+    out.close()
+
+
+def _pack(out: Emitter, nest: Nest, place: str, lanes: int) -> None:
+    """Copies this pass's part of the right operand, where the panel of tiles has changed."""
+    c = nest.contract
+    assert c is not None
+    node, (e,) = c.b.attr
+    step, lane = coefficient(e, c.k[-1].name), lane_stride(e, c.n.name, lanes)
+    if step is None or (lane != 1 and c.n.size != 1):
+        raise CompileError(f"{nest.name}: the right operand of a contraction needs strides, unit along N")
+    out.open("if q != packed:")
+    out.line(f"w0 = {out.int_expr(substitute(e, {c.k[-1].name: 0}))}")
+    out.open("for k in range(k0, k1):")
+    row = f"{out.make('loader', c.b.dtype, 1, lanes)}({out.pointer(out.buffers[node])}, w0 + k * {out.size(step)}, 0, 1, nv)"
+    out.line(f"{out.make('storer_full', c.b.dtype, 1, lanes)}({place} + (k - k0) * {lanes}, {lanes}, {row})")
+    out.close()
+    out.line("packed = q")
     out.close()
 
 
@@ -117,8 +227,9 @@ def _size(axis: Axis, otherwise: int) -> int:
     return axis.size if isinstance(axis.size, int) else otherwise
 
 
-def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
-    """The loop over this thread's tiles: ``m0`` and ``n0`` are a tile's first row and lane, ``mv`` and ``nv`` how many are valid."""
+def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "", groups: bool = False) -> None:
+    """The loop over tiles, this thread's or the ``share``: ``m0`` and ``n0`` are a tile's first row and lane, ``mv`` and ``nv`` how
+    many are valid. With ``groups`` a few hundred rows go through all panels before the next ones do; ``q`` tells panels apart."""
     c = nest.contract
     assert c is not None
     m, n = (out.size(x.size) if x.size != 1 else "1" for x in (c.m, c.n))
@@ -126,17 +237,32 @@ def _open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     for i, x in enumerate(c.batch):
         out.vars[x.name] = f"b{i}"
     out.vars[c.m.name], out.vars[c.n.name] = "m0", "n0"
-    out.open("for u in range(units * tid // nthreads, units * (tid + 1) // nthreads):", frozenset(x.name for x in nest.outer))
-    out.line(f"q = {out.fn('div_pos')}(u, mt)")
-    out.line(f"m0 = (u - q * mt) * {rows}")
-    if batch:
-        out.line("left = div_pos(q, nt)")
-        out.line(f"n0 = (q - left * nt) * {lanes}")
+    if groups:
+        out.line(f"gs = (mt + (mt + {GROUP - 1}) // {GROUP} - 1) // ((mt + {GROUP - 1}) // {GROUP}) if mt > 0 else 1")
+    share = share or "units * tid // nthreads, units * (tid + 1) // nthreads"
+    out.open(f"for u in range({share}):", frozenset(x.name for x in nest.outer))
+    div = out.fn("div_pos")
+    if groups:
+        out.line(f"left = {div}(u, mt * nt)")
+        out.line("r = u - left * (mt * nt)")
+        out.line(f"g = {div}(r, gs * nt)")
+        out.line("r -= g * gs * nt")
+        out.line(f"gt = {out.fn('least')}(gs, mt - g * gs)")
+        out.line(f"p = {div}(r, gt)")
+        out.line(f"m0 = (g * gs + r - p * gt) * {rows}")
+        out.line(f"n0 = p * {lanes}")
+        out.line("q = left * nt + p")
     else:
-        out.line(f"n0 = q * {lanes}")
+        out.line(f"q = {div}(u, mt)")
+        out.line(f"m0 = (u - q * mt) * {rows}")
+        if batch:
+            out.line(f"left = {div}(q, nt)")
+            out.line(f"n0 = (q - left * nt) * {lanes}")
+        else:
+            out.line(f"n0 = q * {lanes}")
     for i in range(len(batch) - 1, -1, -1):
         if i:
-            out.line(f"next = div_pos(left, {batch[i]})")
+            out.line(f"next = {div}(left, {batch[i]})")
             out.line(f"b{i} = left - next * {batch[i]}")
             out.line("left = next")
         else:
