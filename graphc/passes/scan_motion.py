@@ -5,8 +5,8 @@ Four moves, each of them exact but for the order of sums:
 - *shared*: the scan of a gradient computes again what the scan before it computed from the very same values. Where that was a
   contraction, the first scan keeps its result for every iteration and the second one reads it;
 - *elements*: a contraction that depends on elements and captured values, and on no carry, is computed for all iterations at once;
-- *sums*: a carry that only adds up products, or sums over rows, becomes one product of the stacked operands after the scan (the
-  gradient of a recurrent weight);
+- *results*: a carry that only adds up products, or sums over rows, becomes one product of the stacked operands after the scan (the
+  gradient of a recurrent weight), and so does a result of each iteration that is a product with a captured value;
 - *invariants*: what depends on captured values alone is computed once, before the scan.
 """
 
@@ -21,7 +21,7 @@ from ..ir.graph import Graph, Input, rebuild
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..ops.recurrence import reads_trip
-from ..ops.views import transpose
+from ..ops.views import broadcast_to, reshape, transpose
 from .scans import prune_scans
 
 __all__ = ["hoist_invariants", "move_out_of_scans"]
@@ -31,7 +31,7 @@ VIEWS = ("view", "identity")
 
 def move_out_of_scans(graph: Graph) -> Graph:
     """The graph after all four moves."""
-    return prune_scans(hoist_invariants(_sums(_elements(_shared(graph)))))
+    return prune_scans(hoist_invariants(_elements(_results(_shared(graph)))))
 
 
 def hoist_invariants(graph: Graph) -> Graph:
@@ -53,7 +53,7 @@ class _Scan:
     rows: list[Node] = field(default_factory=list)
     """Nodes of the body whose values are kept for every iteration, beside the results there are."""
     instead: dict[int, Callable[[Node], Node]] = field(default_factory=dict)
-    """Carries that leave the scan: what takes their place, given the new scan."""
+    """Results that leave the scan: what takes their place, given the new scan."""
 
     def __post_init__(self) -> None:
         self.body: Graph = self.node.attrs["body"]
@@ -72,8 +72,7 @@ class _Scan:
                 self.kinds[n] = {"carry" if i < self.n_carry else "x" if i < first else "const"}
             else:
                 self.kinds[n] = set().union(*(self.kinds[x] for x in n.inputs))
-                if "body" in n.attrs or n.op.kind == "generate":
-                    self.kinds[n] |= {"trip"} if reads_trip(n) else set()
+                self.kinds[n] |= {"trip"} if reads_trip(n) else set()
 
     def argument(self, like: Node) -> Input:
         """A new argument of the body, of a node's type."""
@@ -118,7 +117,7 @@ class _Scan:
         attrs = {
             **self.node.attrs,
             "body": grown.transform(lambda n, _: self.swaps.get(n)),
-            "n_carry": self.n_carry - len(self.instead),
+            "n_carry": self.n_carry - sum(i < self.n_carry for i in self.instead),
             "n_xs": self.n_xs + len(self.xs),
         }
         scan = Node.make(self.node.op, [o for _, o in operands], **attrs)
@@ -145,8 +144,7 @@ class _Scan:
         if "carry" in kinds or "trip" in kinds:
             return None
         if "x" not in kinds:
-            one = lookup("reshape").call(self.lift(n), (1, *n.shape))
-            return lookup("broadcast_to").call(one, (self.length, *n.shape))
+            return broadcast_to(reshape(self.lift(n), (1, *n.shape)), (self.length, *n.shape))
         if n in self.place:
             return self.ins[self.place[n]]
         if n.op.name == "dot_general":
@@ -160,7 +158,7 @@ class _Scan:
         if n.op.name == "transpose":
             return transpose(first, (0, *(p + 1 for p in n.attrs["perm"])))
         if n.op.name == "reshape":
-            return lookup("reshape").call(first, (self.length, *n.shape))
+            return reshape(first, (self.length, *n.shape))
         if n.op.name == "slice":
             a = n.attrs
             return Node.make(n.op, (first,), starts=(0, *a["starts"]), sizes=(self.length, *a["sizes"]), steps=(1, *a["steps"]))
@@ -180,13 +178,7 @@ class _Scan:
             return None
         if left and right:
             return Node.make(n.op, (x, y), contract=(up(ca), up(cb)), batch=((0, *up(ba)), (0, *up(bb))))
-        if ba:
-            return None
-        if left:
-            return Node.make(n.op, (x, y), contract=(up(ca), cb), batch=((), ()))
-        out = Node.make(n.op, (x, y), contract=(ca, up(cb)), batch=((), ()))
-        time = a.ndim - len(ca)
-        return transpose(out, (time, *(i for i in range(out.ndim) if i != time)))
+        return None if ba else _stacked_product(n, x, y)
 
 
 def _rewrite(graph: Graph, edit: Callable[[_Scan], None]) -> Graph:
@@ -195,10 +187,11 @@ def _rewrite(graph: Graph, edit: Callable[[_Scan], None]) -> Graph:
 
     def rule(node: Node, ins: tuple[Node, ...]) -> Node | None:
         if node.op.kind == "tuple" and node.inputs[0] in results:
-            return results[node.inputs[0]][node.attrs["index"]]
-        if node.op.kind != "scan":
+            number: int = node.attrs["index"]
+            return results[node.inputs[0]][number]
+        scan = _Scan(node, ins) if node.op.kind == "scan" else None
+        if scan is None:
             return None
-        scan = _Scan(node, ins)
         edit(scan)
         if not scan.changed:
             return None
@@ -284,11 +277,16 @@ def _elements(graph: Graph) -> Graph:
     return _rewrite(graph, edit)
 
 
-def _sums(graph: Graph) -> Graph:
-    """Carries that add up products or sums are one product, or one sum, after the scan."""
+def _results(graph: Graph) -> Graph:
+    """Carries that add up products or sums are one product, or one sum, after the scan; so are results that are products."""
 
     def edit(scan: _Scan) -> None:
         users, roots = scan.body.users, set(scan.body.roots)
+        for i, out in enumerate(scan.outputs[scan.n_carry :], scan.n_carry):
+            if out.op.name == "dot_general" and not users.get(out) and scan.outputs.count(out) == 1 and out.attrs["batch"] == ((), ()):
+                left, right = (scan.kinds[x] == {"const"} for x in out.inputs)
+                if left != right:
+                    scan.instead[i] = _product_of_rows(scan, out, left)
         for i in range(scan.n_carry):
             carry, out = scan.args[i], scan.outputs[i]
             if out.op.name != "add" or carry not in out.inputs or users[carry] != [out] or carry in roots or users.get(out) or scan.outputs.count(out) > 1:
@@ -303,6 +301,24 @@ def _sums(graph: Graph) -> Graph:
                 scan.instead[i] = _sum_of(scan.ins[i], total, views)
 
     return _rewrite(graph, edit)
+
+
+def _product_of_rows(scan: _Scan, n: Node, left: bool) -> Callable[[Node], Node]:
+    """The product of the kept rows of one operand with a captured value, for all iterations; ``left``: that is the first operand."""
+    rows = _rows(scan, n.inputs[1] if left else n.inputs[0])
+    fixed = scan.lift(n.inputs[0] if left else n.inputs[1])
+    return lambda new: _stacked_product(n, fixed, rows(new)) if left else _stacked_product(n, rows(new), fixed)
+
+
+def _stacked_product(n: Node, x: Node, y: Node) -> Node:
+    """A product of which one operand has a first axis more than in ``n``, for all iterations; the result has that axis first."""
+    (ca, cb), a = n.attrs["contract"], n.inputs[0]
+    if x.ndim > a.ndim:
+        return Node.make(n.op, (x, y), contract=(tuple(i + 1 for i in ca), cb), batch=((), ()))
+    out = Node.make(n.op, (x, y), contract=(ca, tuple(i + 1 for i in cb)), batch=((), ()))
+    time = a.ndim - len(ca)
+    turned: Node = transpose(out, (time, *(i for i in range(out.ndim) if i != time)))
+    return turned
 
 
 def _sum_of(start: Node, total: Callable[[Node], Node], views: Sequence[Node]) -> Callable[[Node], Node]:
