@@ -12,7 +12,7 @@ from graphc.ir.dims import sym
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
 from graphc.passes.pipeline import Settings, lower
-from graphc.passes.scan_motion import hoist_invariants, move_out_of_scans
+from graphc.passes.scan_motion import move_out_of_scans
 from graphc.passes.scans import prune_scans
 from tests.models import Builder, batch_for
 
