@@ -7,6 +7,7 @@ in one table (the same computation in two stages is the same node), and stages, 
 from __future__ import annotations
 
 import linecache
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
@@ -115,7 +116,13 @@ def _file(path: str, lines: set[int], texts: Mapping[tuple[str, int], str]) -> d
         for i in range(max(line - CONTEXT, 1), min(line + CONTEXT, len(total)) + 1):
             shown.setdefault(str(i), total[i - 1].rstrip("\n"))
         shown.setdefault(str(line), texts[path, line])
-    return {"path": path, "name": PurePath(path).name, "lines": dict(sorted(shown.items(), key=lambda item: int(item[0])))}
+    return {"path": _relative(path), "name": PurePath(path).name, "lines": dict(sorted(shown.items(), key=lambda item: int(item[0])))}
+
+
+def _relative(path: str) -> str:
+    """A path as a reader elsewhere can use it: from the working folder where it lies in it."""
+    here = os.getcwd()
+    return os.path.relpath(path, here) if os.path.isabs(path) and path.startswith(here + os.sep) else path
 
 
 class _Program:
@@ -155,7 +162,7 @@ class _Program:
         out |= self._kernels(schedule) if schedule is not None else {"kernels": [], "launches": [], "sequence": [], "buffers": []}
         out["stages"], out["nodes"] = stages, self.nodes
         out["inputs"] = [{"name": i.name, "role": i.role, "node": self.ids["", i.node]} for i in self.graph.inputs]
-        out["files"], out["scopes"] = list(self.files), list(self.scopes)
+        out["files"], out["scopes"] = [_relative(f) for f in self.files], list(self.scopes)
         if profile is not None:
             out["profile"] = dict(profile)
         return out

@@ -29,6 +29,10 @@ from .op import OpDef, lookup
 __all__ = ["attr_text", "node_names", "node_text", "parse_graph", "print_graph"]
 
 
+WORDS = 6
+"""Lines and scopes that the comment of a node names."""
+
+
 def node_names(graph: Graph) -> dict[Node, str]:
     """The name of each node in the text form: ``%x`` for an input, else ``%0``, ``%1``, ... in order."""
     names: dict[Node, str] = {i.node: f"%{i.name}" for i in graph.inputs}
@@ -56,6 +60,8 @@ def print_graph(graph: Graph, *, locations: bool = True, indent: str = "") -> st
             continue
         origin = graph.provenance.of(node)
         words = [str(x) for x in sorted(origin.locs)] + sorted(s for s in origin.scopes if s)
+        if len(words) > WORDS:
+            words = [*words[:WORDS], f"and {len(words) - WORDS} more"]
         rows.append((node_text(node, names, indent), "  # " + " ".join(words) if words else ""))
     width = min(max((len(r) for r, _ in rows), default=0), 90)
     head = ", ".join(f"{i.role} {i.name}: {i.node.type}" for i in graph.inputs)

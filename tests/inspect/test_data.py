@@ -105,6 +105,7 @@ def test_provenance_goes_both_ways():
     p = data["programs"][0]
     here = next(f for f in data["files"] if f["name"] == "nets.py")
     line = next(int(k) for k, text in here["lines"].items() if "self.head(x)" in text)
+    assert here["path"] == "tests/inspect/nets.py"  # from the working folder
     file = p["files"].index(here["path"])
     nodes = {i for i, n in enumerate(p["nodes"]) if [file, line] in n.get("locs", ())}
     for stage in p["stages"]:  # no pass loses the line

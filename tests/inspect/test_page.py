@@ -122,7 +122,7 @@ def test_equal_blocks_are_one_box(open_page):
     page.click("#fold-all")
     page.js("r.toggle('forward')")
     label = next(b for b in page.boxes() if "×4" in b)
-    assert "layers [0 – 3]" in label and "TransformerEncoderLayer" in label
+    assert "blocks.layers [0 – 3]" in label and "TransformerEncoderLayer" in label
     key = page.js("[...r.tree.groups.values()].find(g => g.times === 4).key")
     before = page.js("r.cy.nodes().length")
     page.js("r.toggle(argument)", key)
@@ -295,7 +295,7 @@ def test_the_arena_over_phases(open_page):
     assert page.locator("#arena rect.peak").count() == 1 and "Peak" in page.text("#bottom")
     page.locator("#arena rect.bar").nth(0).click()
     assert (page.js("r.state.selected.kind") == "buffer" and "in the arena" in page.text("#panel")) or "of the arena" in page.text("#panel")
-    assert page.locator("#arena rect.bar.on").count() == 1
+    assert page.locator("#arena rect.bar.on").count() == 1 and page.locator("#arena rect.bar.off").count() == len(placed) - 1
 
 
 def test_the_launches_over_time(open_page):
@@ -329,6 +329,7 @@ def test_two_reports_are_compared(open_page, tmp_path):
         text = page.text("#comparison")
         op = data_of("mlp")["programs"][0]["nodes"][gone]["op"]
         assert "Only here: 1 node" in text.replace("ONLY HERE", "Only here").replace("NODE", "node") and op in text
+        assert page.get_attribute("#graph", "data-added") == "1"
         assert "k_other" in text and name in text.replace("BEFORE", "before")
     (tmp_path / "else.html").write_text("<p>nothing</p>")
     page.set_input_files("#file", tmp_path / "else.html")

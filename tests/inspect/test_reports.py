@@ -131,6 +131,21 @@ def test_the_command_shows_saved_models_and_data(tmp_path):
     assert view(str(tmp_path / "g.txt"), tmp_path / "g.html", "cpu", False, []) == 0
 
 
+def test_the_tour_runs(tmp_path, monkeypatch):
+    """examples/inspect_graph.py says what its titles promise."""
+    pytest.importorskip("matplotlib", reason="the examples share a module that draws")
+    from tests.examples import load
+
+    said = load("inspect_graph").main(["--quick", "--out", str(tmp_path)])
+    text = {title.partition("(")[0]: words for title, words in said.items()}
+    assert "relu" in text["gc.diff"] and "gelu" in text["gc.diff"] and "3 removed, 3 added" in text["gc.diff"]
+    assert "one kernel" in said["gc.explain_fusion(lowered, 'dot_general', 'add')"] and "two kernels" in said["gc.explain_fusion(lowered, 'add', 'sum')"]
+    assert "blocks.2.down (Linear)" in text["model.summary"] or "blocks (Sequential)" in text["model.summary"]
+    assert {p.name for p in tmp_path.iterdir()} == {"inspect_graph.html", "with_relu.html", "inspect_graph.dot", "inspect_graph.mmd"}
+    published = Path(__file__).parents[2] / "docs" / "reports" / "inspect_graph.html"
+    assert data_in(published)["version"] == data_in(tmp_path / "inspect_graph.html")["version"] and published.stat().st_size < 1.5e6
+
+
 @pytest.mark.slow
 def test_resnet50_report_is_small():
     """A training step of 4,600 nodes; how long it takes is printed, and measured in docs/inspect.md."""

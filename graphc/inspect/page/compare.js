@@ -16,6 +16,7 @@ async function loadOther(file) {
     otherName = file.name;
     set({bottom: "compare"});
     drawBottom();
+    mark();
   } catch (e) {
     dialog("This file cannot be compared", h("p", {}, String(e.message || e)));
   }
@@ -54,7 +55,7 @@ function compareView() {
   const sign = (a, b) => a === b ? h("td", {class: "dim"}, "=") : h("td", {class: `n ${a > b ? "more" : "less"}`}, b ? `${a > b ? "+" : "−"}${percent(Math.abs(a - b) / b)}` : "new");
   return h("div", {class: "scroll columns", id: "comparison"},
     h("section", {}, heading("Totals", `this report against ${clip(otherName, 40)}`), h("table", {class: "grid"}, h("thead", {}, h("tr", {}, ["", "here", "there", ""].map(t => h("th", {}, t)))), h("tbody", {}, Object.keys(mine).filter(k => mine[k][0] || his[k][0]).map(k => h("tr", {}, h("td", {}, k), h("td", {class: "n"}, mine[k][1](mine[k][0])), h("td", {class: "n"}, his[k][1](his[k][0])), sign(mine[k][0], his[k][0])))))),
-    h("section", {}, heading(`Only here: ${plural(added.length, "node")}`, p.stages[stage].title), list(added.map(x => x[0]), nodeLink, 40)),
+    h("section", {}, heading(`Only here: ${plural(added.length, "node")}`, `${p.stages[stage].title}, marked in the graph`), list(added.map(x => x[0]), nodeLink, 40)),
     h("section", {}, heading(`Only there: ${plural(gone.length, "node")}`), list(gone, ([i]) => h("div", {class: "link"}, clip(q.label(q.nodes[i]), 30), " ", h("span", {class: "mono dim"}, clip(q.nodes[i].type, 40)), " ", h("span", {class: "dim"}, clip(q.nodes[i].module, 30))), 40)),
     h("section", {}, heading(`Kernels only here: ${newKernels.length}`), list(newKernels, k => h("button", {class: "link mono", onclick: () => select("kernel", k.name)}, k.name), 20), heading(`Kernels only there: ${oldKernels.length}`), list(oldKernels, k => h("details", {}, h("summary", {class: "mono"}, k.name), h("pre", {class: "plain"}, k.source)), 20)));
 }

@@ -197,7 +197,7 @@ function graphStyle() {
     {selector: "node.added", style: {"border-color": css("--added"), "border-width": 3}},
     {selector: "node.going", style: {"border-color": css("--removed"), "border-width": 3, "border-style": "dashed"}},
     {selector: "node.lit", style: {"border-color": css("--lit"), "border-width": 3.5}},
-    {selector: "node.faint, edge.faint", style: {opacity: 0.28}},
+    {selector: "node.faint, edge.faint", style: {opacity: 0.36}},
     {selector: ":parent.faint", style: {opacity: 1}},
     {selector: "edge.into, edge.outof", style: {"line-color": accent, "target-arrow-color": accent, width: 2.5, "z-index": 9}},
     {selector: "node.chosen", style: {"border-color": accent, "border-width": 3.5}},
@@ -229,7 +229,7 @@ function draw({keep = null} = {}) {
     const lines = boxLines(b);
     const input = !b.group && !tree.kernels && program().nodes[b.item].op === "input";
     elements.push({
-      data: {id: b.id, parent: b.parent || undefined, label: lines.join("\n"), box: b, fill: fills.get(b.id), ...boxSize(lines)},
+      data: {id: b.id, parent: b.parent || undefined, label: lines.join("\n"), box: b, fill: fills.get(b.id), ...boxSize(lines, b.group && !b.group.launch)},
       classes: `${b.group && !b.group.launch ? "folded" : ""} ${b.group && (b.group.times > 1 || b.group.sameKernel !== undefined) ? "stack" : ""} ${input ? "io" : ""} ${!b.group && !tree.kernels && resultsOf(b.item).length ? "result" : ""}`,
     });
   }
@@ -353,7 +353,9 @@ function mark() {
     chosen.incomers("edge").removeClass("faint").addClass("into");
     chosen.outgoers("edge").removeClass("faint").addClass("outof");
   }
-  if (state.changes) {
+  if (state.bottom === "compare" && other && !tree.kernels) {
+    for (const i of differing()) { const id = shown.where.get(i); if (id) cy.getElementById(id).addClass("added"); }
+  } else if (state.changes) {
     const {added, going} = changesAt(state.stage);
     const light = (items, name) => { for (const i of items) { const id = shown.where.get(i); if (id) cy.getElementById(id).addClass(name); } };
     light(going, "going");
@@ -386,4 +388,4 @@ onChange(["colour"], () => {
   const fills = paint([...shown.boxes.values()]);
   cy.batch(() => fills.forEach((fill, id) => cy.getElementById(id).data("fill", fill)));
 });
-onChange(["selected", "line", "rule", "changes"], () => { mark(); crumbs(); });
+onChange(["selected", "line", "rule", "changes", "bottom"], () => { mark(); crumbs(); });

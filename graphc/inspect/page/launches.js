@@ -8,10 +8,13 @@ function launchesView() {
 
 const launchTip = l => [h("b", {}, `${l.id}  ${clip(l.name, 60)}`), h("div", {class: "dim"}, `${l.kind} · phase ${l.phase} · ${flopsText(l.flops)} operations · ${bytesText(l.bytes)}${l.seconds !== undefined ? ` · ${timeText(l.seconds)}` : ""}`)];
 const onLaunch = l => ({
-  class: `bar ${launchChosen().has(l.id) ? "on" : ""}`, data: {launch: l.id}, style: `fill:${css(`--kind-${l.kind}`) || css("--kind-identity")}`,
+  class: barClass(launchChosen(), l.id), data: {launch: l.id}, style: `fill:${css(`--kind-${l.kind}`) || css("--kind-identity")}`,
   onclick: () => { select("launch", l.id, {line: null, rule: null}); if (tree.kernels) reveal(l.id); },
   onmousemove: e => showTip(e, ...launchTip(l)), onmouseleave: hideTip,
 });
+
+// Of few that are meant each is framed; of many the others are dimmed.
+const barClass = (chosen, id) => `bar ${!chosen.size ? "" : chosen.has(id) ? chosen.size > 12 ? "" : "on" : "off"}`;
 
 function launchChosen() {
   const p = program(), s = state.selected;

@@ -9,8 +9,8 @@ function textWidth(text, font) {
   return canvas.measureText(text).width;
 }
 
-function boxSize(lines) {
-  const width = Math.max(textWidth(lines[0], "600 12.5px system-ui, sans-serif"), ...lines.slice(1).map(t => textWidth(t, "11px system-ui, sans-serif")));
+function boxSize(lines, bold) {
+  const width = Math.max(...lines.map(t => textWidth(t, `${bold ? 600 : 400} 11.5px system-ui, sans-serif`)));
   return {width: Math.max(54, Math.ceil(width) + 24), height: lines.length > 1 ? 42 : 28};
 }
 

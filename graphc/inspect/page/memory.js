@@ -13,7 +13,7 @@ function memoryView() {
   const chosen = memoryChoice();
   const bars = placed.map(b => svg("rect", {
     x: x(b.born) + 0.5, y: y(b.offset + b.size), width: Math.max(x(b.dies + 1) - x(b.born) - 1, 1.5), height: Math.max(y(b.offset) - y(b.offset + b.size) - 0.5, 0.8),
-    class: `bar ${chosen.has(b.id) ? "on" : ""}`, style: `fill:${hueOf(b.id)}`, data: {buffer: b.id},
+    class: barClass(chosen, b.id), style: `fill:${hueOf(b.id)}`, data: {buffer: b.id},
     onclick: () => select("buffer", b.id, {line: null, rule: null}),
     onmousemove: e => showTip(e, h("b", {}, clip(b.name, 60)), " ", h("span", {class: "mono"}, clip(b.type, 60)), h("div", {class: "dim"}, `${bytesText(b.bytes)}, phases ${b.born} – ${b.dies}, at ${b.offset.toLocaleString("en")}`)),
     onmouseleave: hideTip,

@@ -43,7 +43,6 @@ class Program {
     const chosen = forward.length ? forward : gradient.length ? gradient : update;
     n.phase = forward.length ? "forward" : gradient.length ? "backward" : update.length ? "optimizer" : "forward";
     if (n.op === "input" && n.role === "state" && OPTIMIZER.test(n.name)) n.phase = "optimizer";
-    if (!scopes.length && this.traced.size && n.op !== "input" && n.op !== "const" && !this.traced.has(n.id)) n.phase = "backward";
     const paths = chosen.map(s => s.replace(/^(grad:)+/, "").replace(/^optimizer(?=[./]|$)[./]?/, "").split(/[./]/).filter(Boolean));
     n.path = paths.reduce((a, b) => { let i = 0; while (i < a.length && a[i] === b[i]) i++; return a.slice(0, i); }, paths[0] || []);
     n.module = chosen.length ? chosen[0].replace(/^(grad:)+/, "").split("/")[0] : "";

@@ -28,7 +28,7 @@ const SPACES = {temp: "in the arena", slot: "parameter or state", arg: "argument
 const list = (items, make, most = 12) => [items.slice(0, most).map(make), items.length > most ? h("div", {class: "dim"}, `and ${items.length - most} more`) : null];
 
 // A line of the user's file with its neighbours.
-function snippet(key) {
+function snippet(key, named = true) {
   const at = report.line(key);
   if (!at) return null;
   const rows = [];
@@ -37,7 +37,7 @@ function snippet(key) {
     if (text === undefined) continue;
     rows.push(h("div", {class: `row ${i === at.line ? "on" : ""}`}, h("span", {class: "no"}, String(i)), h("code", {}, codeText(clip(text, 160)))));
   }
-  return h("div", {class: "snippet"}, h("button", {class: "link where", onclick: () => set({line: key, selected: null, rule: null, left: "source"})}, at.name), h("div", {class: "source short"}, rows));
+  return h("div", {class: "snippet"}, named ? h("button", {class: "link where", onclick: () => set({line: key, selected: null, rule: null, left: "source"})}, at.name) : null, h("div", {class: "source short"}, rows));
 }
 
 function ruleLinks(names) {
@@ -68,7 +68,7 @@ function nodePanel(id) {
       Object.entries(n.attrs || {}).map(([k, v]) => row(k, h("span", {class: "mono"}, clip(v, 300)))),
       (n.bodies || []).map(body => row(body.name, `repeated ${body.times} times`)),
     ),
-    n.locs ? [heading("Your code"), p.lines(n).slice(0, 3).map(snippet), n.locs.length > 3 ? h("div", {class: "dim"}, `and ${plural(n.locs.length - 3, "more line", "more lines")}`) : null] : null,
+    n.locs ? [heading("Your code"), p.lines(n).slice(0, 3).map(k => snippet(k)), n.locs.length > 3 ? h("div", {class: "dim"}, `and ${plural(n.locs.length - 3, "more line", "more lines")}`) : null] : null,
     inputs.length ? [heading("Reads", inputs.length), list(inputs, nodeLink)] : null,
     users.length ? [heading("Read by", users.length), list(users, nodeLink)] : null,
     (n.rules || []).length ? [heading("Made by the rules"), ruleLinks(n.rules)] : null,
@@ -105,7 +105,7 @@ function launchPanel(id) {
       row("starts", l.barrier ? "after a barrier" : l.static ? "once, until parameters change" : "without a barrier"), row("phase", String(l.phase)),
     ),
     heading("Computes", l.nodes.length), list(l.nodes, nodeLink, 16),
-    lines.length ? [heading("From your code"), lines.slice(0, 4).map(snippet), lines.length > 4 ? h("div", {class: "dim"}, `and ${plural(lines.length - 4, "more line", "more lines")}`) : null] : null,
+    lines.length ? [heading("From your code"), lines.slice(0, 4).map(k => snippet(k)), lines.length > 4 ? h("div", {class: "dim"}, `and ${plural(lines.length - 4, "more line", "more lines")}`) : null] : null,
     heading("Reads", l.reads.length), list(l.reads, bufferLink), heading("Writes", l.writes.length), list(l.writes, bufferLink),
     heading("Source"), kernelSource(kernel, {lit: linesFor(l, wanted), nodeOf: nodeOfLine(l)}),
   ];
@@ -153,7 +153,7 @@ function groupPanel(key) {
       row("operations", flopsText(g.flops)), row("values", tree.kernels ? null : bytesText(g.bytes)), row("time", g.seconds ? timeText(g.seconds) : null)),
     heading("Operators"), h("p", {class: "chips"}, ops.slice(0, 14).map(([op, n]) => h("span", {}, `${op}${n > 1 ? ` ×${n}` : ""}`))),
     heavy.length ? [heading("Most work"), list(heavy, nodeLink, 6)] : null,
-    lines.length ? [heading("Your code"), lines.slice(0, 3).map(snippet)] : null,
+    lines.length ? [heading("Your code"), lines.slice(0, 3).map(k => snippet(k))] : null,
     launches.length ? [heading("Kernels", launches.length), list(launches, launchLink, 10)] : null,
   ];
 }
@@ -185,7 +185,7 @@ function linePanel(key) {
   const most = Math.max(...stages.map(s => s[2]), 1);
   const here = index().order.filter(i => nodes.has(i) && !index().constant.has(i) && p.nodes[i].op !== "input");
   return [
-    h("div", {class: "head"}, h("span", {class: "tag"}, "your line"), h("h2", {}, at.name)), snippet(key),
+    h("div", {class: "head"}, h("span", {class: "tag"}, "your line"), h("h2", {}, at.name)), snippet(key, false),
     heading("In every stage"), h("div", {class: "ladder"}, stages.map(([s, i, n]) => h("button", {class: i === state.stage ? "on" : "", onclick: () => set({stage: i})},
       h("span", {}, s.title), h("i", {style: `width:${(62 * n / most).toFixed(1)}%`}), h("b", {}, String(n))))),
     tree.kernels ? null : [heading("Nodes here", here.length), list(here, nodeLink, 14)],

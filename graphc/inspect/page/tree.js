@@ -91,8 +91,9 @@ class Tree {
     for (let i = 0; i < rows.length;) {
       const found = /^(\D*)(\d+)$/.exec(rows[i].name);
       let j = i + 1;
-      if (found && !rows[i].launch) {
-        while (j < rows.length && rows[j].name === `${found[1]}${Number(found[2]) + j - i}` && this.signature(rows[j]) === this.signature(rows[i])) j++;
+      if (found && !rows[i].launch) {  // upwards, or downwards as a backward pass meets them
+        const step = j < rows.length && rows[j].name === `${found[1]}${Number(found[2]) - 1}` ? -1 : 1;
+        while (j < rows.length && rows[j].name === `${found[1]}${Number(found[2]) + step * (j - i)}` && this.signature(rows[j]) === this.signature(rows[i])) j++;
       }
       if (j - i >= 2 && j - i < rows.length + (g.items.length ? 1 : 0) + (g.parent ? 1 : 0)) {
         const run = new Group(`${g.key ? g.key + "/" : ""}${rows[i].name}..${rows[j - 1].name}`, `${rows[i].name} – ${rows[j - 1].name}`, g);
@@ -124,7 +125,7 @@ class Tree {
       } else if (!c.items.length && c.groups.size === 1 && g.parent) {
         const only = [...c.groups.values()][0];
         if (only.times > 1) {  // nothing but equal blocks: the group is they
-          c.name = `${c.name} [${only.name}]`;
+          c.name = only.name.includes("[") ? `${c.name}.${only.name}` : `${c.name} [${only.name}]`;
           c.times = only.times;
           c.groups = only.groups;
           for (const x of c.groups.values()) x.parent = c;
