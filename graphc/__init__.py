@@ -11,6 +11,8 @@ Names are imported when they are first used, so that ``import graphc`` costs alm
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 __version__ = "0.1.0"
@@ -92,6 +94,38 @@ _INSTEAD = {  # names that users of other libraries look for
 }
 
 __all__ = ["__version__", *sorted(_NAMES), *_ERRORS]  # noqa: PLE0604
+
+
+class _Aliases:
+    """Finds ``graphc.nn.functional`` where it is, in ``graphc.frontend``: ``import graphc.nn.functional as F``.
+
+    It stands before Python's own finder, which would make a second module of the same file.
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        first, _, rest = name.removeprefix("graphc.").partition(".")
+        place = _NAMES.get(first, "") if name.startswith("graphc.") else ""
+        if not place.startswith(".frontend.") or ":" in place:
+            return None
+        module = importlib.import_module(f"{place}.{rest}" if rest else place, __name__)
+        return ModuleSpec(name, _Alias(module))  # type: ignore[arg-type]
+
+
+class _Alias:
+    """The loader of a module that is loaded already."""
+
+    def __init__(self, module: Any):
+        self.module, self.spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> Any:
+        return self.module
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__ = self.spec  # the import system has put the alias' there
+
+
+sys.meta_path.insert(0, _Aliases)
 
 
 def __getattr__(name: str) -> Any:

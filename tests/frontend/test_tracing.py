@@ -155,7 +155,7 @@ def test_a_size_is_no_fraction(fn):
     with pytest.raises(gc.ShapeError, match=r"N is a size.*\n.*\n?.*ops\.dim"):
         gc.compile(lambda x: x * fn(x.shape[0]), gc.spec("N"), target="reference")
     with pytest.raises(TypeError):
-        gc.compile(lambda x: x.shape[0] * "a", gc.spec("N"), target="reference")
+        gc.compile(lambda x: x.shape[0] + "a", gc.spec("N"), target="reference")
 
 
 def test_a_slash_divides_integers_as_numpy_does(target):

@@ -202,3 +202,23 @@ def test_import_is_light(tmp_path: Path):
 def test_folders_are_not_top_level_imports(tmp_path: Path):
     code = "import importlib.util as u; print([n for n in ('frontend', 'backends') if u.find_spec(n)])"
     assert run(code, tmp_path).strip() == "[]"
+
+
+def test_the_modules_that_graphc_shows_can_be_imported_by_their_short_names():
+    code = """
+    import graphc.nn.functional as F
+    import graphc.optim.schedules as schedules
+    from graphc.data import DataLoader
+    from graphc.nn import Linear
+    import graphc, graphc.frontend.nn as real, graphc.frontend.optim as optim
+    assert F is real.functional and Linear is graphc.nn.Linear and graphc.nn is real and schedules is optim.schedules
+    assert real.__spec__.name == real.__name__ == "graphc.frontend.nn"
+    for name in ("graphc.nn.nothing", "graphc.nothing", "graphc.compile.nothing"):
+        try:
+            __import__(name)
+        except ModuleNotFoundError:
+            continue
+        raise AssertionError(name)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
