@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Function:
         self.traced, self.target, self.options = traced, target, dict(options or {})
         self.arguments = Arguments(traced.specs)
         self._executable: Any = None
+        self._quick: Any = None
         self._lock = held_for_forks(threading.RLock(), FUNCTION)
 
     @property
@@ -67,13 +68,23 @@ class Function:
         except NonFiniteError:
             raise explain_nonfinite(self.graph, self.store, inputs) from None
 
+    def quick(self) -> Callable[[Any], Any] | None:
+        """The last call's program as a function of an array just like the last one; it gives None for any other, and where
+        something has changed. None where the program has more arguments or results, or is large."""
+        made = getattr(self.executable, "quick", None)
+        return made() if made is not None and isinstance(self.traced.output, str) and len(self.arguments.flat) == 1 else None
+
     def restore(self, outputs: Mapping[str, np.ndarray]) -> Any:
         """Outputs by name in the structure that the function returned."""
         return tree_map(outputs.__getitem__, self.traced.output)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:  # a boundary written out: a wrapper would cost a call
-            return self.restore(self.run(self.arguments.bind(args, kwargs)))
+            if self._quick is not None and len(args) == 1 and not kwargs and (out := self._quick(args[0])) is not None:
+                return out
+            out = self.restore(self.run(self.arguments.bind(args, kwargs)))
+            self._quick = self.quick()
+            return out
         except Exception as e:
             leaving(e)
             raise

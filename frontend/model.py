@@ -44,6 +44,21 @@ __all__ = ["Model"]
 MODES = ("train_step", "evaluate", "predict")
 
 
+def _quick_first(slow: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of ``predict``: an array like the last one goes to the program at once, which takes a tenth of the time."""
+
+    @functools.wraps(slow)
+    def predict(self: Model, *args: Any, **kwargs: Any) -> Any:
+        quick = self._quick
+        if quick is not None and len(args) == 1 and not kwargs and self.outputs is None:
+            out = quick(args[0])
+            if out is not None:
+                return out
+        return slow(self, *args, **kwargs)
+
+    return predict
+
+
 class Model:
     """What ``gc.compile`` makes of a module.
 
@@ -85,6 +100,7 @@ class Model:
         self.label = "y" if "y" not in self.names else "target"
         self.weight_label = "sample_weight" if "sample_weight" not in self.names else "weight_of_sample"
         self._functions: dict[Any, Function] = {}
+        self._quick: Any = None
         self._lock = held_for_forks(threading.RLock(), FUNCTION)
         self._derived: Any = None
         self._weight_specs: Any = None
@@ -313,6 +329,7 @@ class Model:
         hooks = CallbackList([callbacks] if isinstance(callbacks, Callback) else callbacks, self, {"steps": steps})
         return evaluate_model(self, x, y, batch_size, sample_weight, steps, hooks)
 
+    @_quick_first
     @boundary
     def predict(self, x: Any, batch_size: int | None = None, outputs: str | Sequence[str] | None = None) -> Any:
         """The module's output for ``x``, in pieces of ``batch_size`` rows where it is given.
@@ -322,7 +339,10 @@ class Model:
         """
         asked = self.outputs if outputs is None else outputs
         if asked is None:
-            return self._predict_with(self._function("predict"), x, batch_size)
+            f = self._function("predict")
+            found = self._predict_with(f, x, batch_size)
+            self._quick = f.quick()
+            return found
         found = self._predict_with(self.tap(asked), x, batch_size)
         return found[asked] if isinstance(asked, str) else found
 

@@ -20,6 +20,7 @@ from graphc.runtime.store import ParameterStore
 from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
+from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
 from .program import Binding, Program
@@ -131,6 +132,12 @@ class CpuExecutable(Compiled):
         if status:
             self.not_finite(args)
         return {name: outs[i] for name, i in binding.returned}
+
+    def quick(self) -> Quick | None:
+        """The last run's program as a function of an array just like the last one (see :mod:`.machine.entry`), if it is small."""
+        with self.lock:
+            binding = next(reversed(self._bindings.values()), None)
+            return None if binding is None or self.check or self.graph.updates else binding.quick(self.lock)
 
 
 SMALL = 200_000

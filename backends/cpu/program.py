@@ -20,6 +20,7 @@ from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
 
 from .machine.cache import Kernel, Progress, default_cache
 from .machine.compile import origin_lines
+from .machine.entry import Quick, quick_call
 from .machine.pool import LaunchList
 from .machine_facts import Facts
 from .printers.contract import print_contract
@@ -126,6 +127,7 @@ class Binding:
         if patches:
             raise CompileError("a static launch reads an argument")
         self.prepared_version = -1
+        self._quick: Quick | None = None
         self.short = nthreads == 1
 
     def _build(self, items: list[Launch | Check | Repeat]) -> LaunchList | None:
@@ -203,6 +205,19 @@ class Binding:
         self.keep.append(data)
         self.addresses[b] = int(data.ctypes.data)
         return self.addresses[b]
+
+    def quick(self, lock: Any) -> Quick | None:
+        """The entry from one array to one array, made once; None for programs of other forms and for those of several threads."""
+        if self._quick is None and self.nthreads == 1 and self.main is not None and len(self.arg_order) == len(self.out_order) == len(self.returned) == 1:
+            (b,) = self.arg_order
+            given = (tuple(evaluate(s, self.dims) for s in b.type.shape), b.type.dtype.numpy)
+            self._quick = quick_call(self.main, given, self.results[0], lock, self.current)
+        return self._quick
+
+    def current(self) -> bool:
+        """Whether addresses, and what depends on parameters alone, are still those of the last run."""
+        store = self.store
+        return store is None or (store.epoch == self.epoch and (self.prepare is None or store.version == self.prepared_version))
 
     # -- running ---------------------------------------------------------------------------------------------------------
     def refresh(self) -> None:

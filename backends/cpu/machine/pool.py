@@ -54,6 +54,11 @@ def _entries() -> tuple[int, int]:
     return start.address, work.address
 
 
+def driver_entry() -> int:
+    """The address of the driver's entry for the calling thread."""
+    return _entries()[0]
+
+
 class LaunchList:
     """A program for the driver. Build it with the ``add_*`` methods, then :meth:`finish`."""
 

@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 __all__ = [
     "call_kernel",
     "current_cpu",
+    "fastcall",
     "fetch_add",
     "finite_f32",
     "finite_f64",
@@ -141,6 +142,33 @@ def call_kernel(typingctx, fn, tid, nthreads, args, trip):  # type: ignore[no-un
         return b.sext(b.call(b.inttoptr(a[0], ft.as_pointer()), [result, error, a[1], a[2], a[3], a[4]]), I64)
 
     return i64(i64, i64, i64, block, i64), cg
+
+
+@intrinsic
+def fastcall(typingctx, other):  # type: ignore[no-untyped-def]
+    """The address of the calling kernel as a method of a Python object: ``PyObject *f(self, args, nargs)`` (METH_FASTCALL).
+
+    ``self`` is an int64 array, which is the kernel's block; the two arguments are objects. The kernel is called as
+    ``f(first, second, block, 0)``; the method gives the second argument if the kernel leaves 0 in word ``other`` of the block, else
+    ``self``. None of the three is immortal, so a reference is one more in the first word.
+    """
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        kernel, word = b.function, I64.as_pointer()
+        made = ir.Function(b.module, ir.FunctionType(word, [word, word.as_pointer(), I64]), f"{kernel.name}.fastcall")
+        f = ir.IRBuilder(made.append_basic_block())
+        me, given, _ = made.args
+        result, error = f.alloca(kernel.args[0].type.pointee), f.alloca(kernel.args[1].type.pointee)
+        first, second = (f.load(f.gep(given, [I64(i)])) for i in (0, 1))
+        block_ = f.inttoptr(f.load(f.gep(me, [I64(2)])), word)
+        f.call(kernel, [result, error, f.ptrtoint(first, I64), f.ptrtoint(second, I64), block_, I64(0)])
+        good = f.icmp_signed("==", f.load(f.gep(block_, [I64(0)])), I64(0))
+        out = f.select(good, second, me)
+        f.store(f.add(f.load(out), I64(1)), out)
+        f.ret(out)
+        return b.ptrtoint(made, I64)
+
+    return i64(i64), cg
 
 
 def _finite(el: Any, bits: Any, exponent: int) -> Any:
