@@ -46,6 +46,8 @@ STAGES = {
     "decompose": ("Decomposed", "Composite operators written out in primitives; their names stay as scopes."),
     "simplify primitives": ("Simplified primitives", "The same rules on what decomposing laid open."),
     "prune scans": ("Pruned scans", "Results of loops that nobody reads are no longer computed."),
+    "move out of scans": ("Moved out of scans", "Products and sums that no trip of a loop needs by itself are computed for all trips at once."),
+    "hoist from scans": ("Hoisted from scans", "What is the same in every trip of a loop is computed once, before it."),
     "canonical contractions": ("Canonical contractions", "Matrix products in one form: batch, rows, columns, inner axis."),
     "layout": ("Layout", "How weights and operands lie in memory, chosen for the kernels that read them."),
     "simplify views": ("Simplified views", "Views between the new layouts, simplified."),

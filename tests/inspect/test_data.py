@@ -67,6 +67,15 @@ def test_places_point_at_things(name):
             assert all(f < len(p["files"]) for f, _ in n.get("locs", ())) and all(s < len(p["scopes"]) for s in n.get("scopes", ()))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_no_pass_loses_a_line(name):
+    """Every node of every stage, those of loops too, comes from a line of the user's."""
+    p = data_of(name)["programs"][0]
+    for stage in p["stages"]:
+        lost = [p["nodes"][i]["op"] for i in stage["nodes"] if p["nodes"][i]["op"] not in ("input", "const") and not p["nodes"][i].get("locs")]
+        assert not lost, (stage["key"], lost)
+
+
 def test_stages_tell_the_story_in_order():
     p = data_of("mlp")["programs"][0]
     keys = [s["key"] for s in p["stages"]]

@@ -258,7 +258,7 @@ function draw({keep = null} = {}) {
 
 // Everything, unless it would be too small to read: then the upper end.
 function home() {
-  cy.fit(undefined, 40);
+  cy.fit(undefined, 48);
   if (cy.zoom() > 1.15) { cy.zoom(1.15); cy.center(); }
   if (cy.zoom() < 0.45) {
     const box = cy.elements().boundingBox(), leaves = cy.nodes().filter(n => !n.isParent()).toArray();
