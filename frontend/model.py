@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,11 +113,8 @@ class Model:
             self.store.add("random.seed", seed_words(get_seed()), role="state")
         if outputs is not None:
             self.tap(outputs)
-        self.prefix = "optimizer"
-        n = 0
-        while f"{self.prefix}.step" in self.store:
-            n += 1
-            self.prefix = f"optimizer_{n}"
+        prefixes = ("optimizer" if n == 0 else f"optimizer_{n}" for n in count())
+        self.prefix = next(p for p in prefixes if self.store.claim(p, self))
         if self._objective is not None:
             self.target_spec = target_spec if target_spec is not None else self._derived
         if self.optimizer is not None:

@@ -77,7 +77,7 @@ class CpuExecutable(Compiled):
     def _layouts(self) -> Any:
         if self.store is None:
             return None
-        return tuple(self.store.slots[i.name].layout for i in self.graph.inputs if i.role != "arg")
+        return tuple(self.store[i.name].layout for i in self.graph.inputs if i.role != "arg")
 
     def _binding(self, args: Mapping[str, np.ndarray]) -> Binding:
         key = tuple([a.shape for a in args.values()])

@@ -192,7 +192,8 @@ class Binding:
         if b.space == "slot":
             if self.store is None:
                 raise CompileError(f"{b.name} needs a parameter store")
-            return int(self.store.slots[b.name].buffer.ctypes.data)
+            self.keep.append(self.store[b.name].buffer)
+            return int(self.keep[-1].ctypes.data)
         if b in self.addresses:
             return self.addresses[b]
         if b.space == "const":

@@ -7,6 +7,7 @@ files and gradients see, and a storage layout, which the first training executab
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,8 @@ class ParameterStore:
         self.version = 0
         self.epoch = 0
         """Counts replaced buffers: addresses taken before the last one are stale."""
+        self.owners: dict[str, weakref.ref[Any]] = {}
+        """Whose the values below a prefix are: nobody needs them when that one is gone."""
 
     def add(self, name: str, value: Any, role: str = "param", trainable: bool = True) -> None:
         """Adds a value; raises :class:`ParameterError` when the name is taken."""
@@ -75,6 +78,19 @@ class ParameterStore:
         buffer[:] = array.reshape(-1)
         kind = TensorType(tuple(int(s) for s in array.shape), as_dtype(array.dtype))
         self.slots[name] = Slot(name, kind, role, trainable and role == "param", layout, buffer)
+
+    def claim(self, prefix: str, owner: Any) -> bool:
+        """Gives the names below a prefix to an owner, with what one left that is gone taken out; False where they are another's."""
+        with self.lock:
+            known = self.owners.get(prefix)
+            names = [n for n in self.slots if n.startswith(f"{prefix}.")]
+            if names and (known is None or known() is not None):
+                return False
+            for n in names:
+                del self.slots[n]
+            self.epoch += bool(names)
+            self.owners[prefix] = weakref.ref(owner)
+            return True
 
     def __contains__(self, name: str) -> bool:
         return name in self.slots

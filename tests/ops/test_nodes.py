@@ -103,6 +103,7 @@ def test_a_table_of_things_that_live():
     assert table.add("k", second) is second  # in the place of the dead one, which is forgotten after that
     table.add("l", third := Thing())
     assert table.get("k") is second and table.get("l") is third and len(table) == 2
+    Interned.tables.remove(table)
 
 
 def test_a_tensor_is_no_condition_and_no_array():
