@@ -10,14 +10,14 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.peers import PEERS, NotAvailable, Prepared
-from benchmarks.workloads import MLP
+from benchmarks.peers import PEERS, REFERENCE, NotAvailable, Prepared
+from benchmarks.workload import digest
+from benchmarks.workloads import WORKLOADS
 
 
 def time_calls(call, seconds: float) -> list[float]:
     """Seconds per call of many samples; short calls are timed several at once."""
-    for _ in range(3):
-        call()
+    call()
     start = time.perf_counter()
     call()
     once = time.perf_counter() - start
@@ -26,7 +26,7 @@ def time_calls(call, seconds: float) -> list[float]:
     gc.disable()
     try:
         end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(samples) < 5:
+        while time.perf_counter() < end or len(samples) < 3:
             start = time.perf_counter()
             for _ in range(inner):
                 call()
@@ -42,34 +42,55 @@ class Worker:
     def __init__(self, peer: str, threads: int) -> None:
         self.threads = threads
         self.ready: dict[str, Any] = {}
-        self.module = None if peer == "peak" else importlib.import_module(f"benchmarks.peers.{PEERS[peer][0]}")
+        self.module: Any = importlib.import_module(f"benchmarks.peers.{PEERS[peer][0]}") if peer in PEERS else None
 
     def versions(self) -> dict[str, str]:
-        return {} if self.module is None else self.module.versions()
+        return self.module.versions()
 
-    def prepare(self, key: str, workload: dict[str, Any], case: str) -> dict[str, Any]:
-        spec = MLP(**{k: tuple(v) if isinstance(v, list) else v for k, v in workload.items()})
-        assert self.module is not None
+    def prepare(self, name: str, sizes: dict[str, int], case: str) -> dict[str, Any]:
+        task = WORKLOADS[name].with_sizes(sizes).task()
         start = time.perf_counter()
-        prepared: Prepared = self.module.prepare(spec, case, self.threads)
-        seen = prepared.check()
-        self.ready[key] = prepared.call
+        prepared: Prepared = self.module.prepare(task, case, self.threads)
+        seen = digest(prepared.check())
+        self.ready[f"{name}/{case}"] = prepared.call
         return {"seen": seen, "setting": prepared.setting, "seconds": time.perf_counter() - start}
 
     def measure(self, key: str, seconds: float) -> list[float]:
         return time_calls(self.ready[key], seconds)
 
+    def release(self) -> None:
+        """Forgets what was prepared."""
+        self.ready.clear()
+        gc.collect()
+
+    # -- the process that measures the machine and computes the reference -----------------------------------------------
+    def expected(self, name: str, sizes: dict[str, int], case: str) -> list[list[float]]:
+        from benchmarks.peers.reference import expected
+
+        return digest(expected(WORKLOADS[name].with_sizes(sizes).task(), case))
+
     def peak(self, seconds: float) -> float:
+        """Flops a second."""
         from benchmarks.peak import Peak
 
         if "peak" not in self.ready:
             self.ready["peak"] = Peak(self.threads)
         return self.ready["peak"].measure(seconds)
 
+    def copy(self, size: int, seconds: float) -> float:
+        """Seconds of a copy that reads and writes ``size`` bytes together."""
+        from benchmarks.peak import Copy
+
+        if f"copy {size}" not in self.ready:
+            self.ready[f"copy {size}"] = Copy(size, self.threads)
+        return self.ready[f"copy {size}"].measure(seconds)
+
 
 def main(peer: str, threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):  # before any thread pool is made
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    if peer == REFERENCE:  # computes between the turns, never during one
+        os.environ["JAX_ENABLE_X64"] = "1"
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     worker: Worker | None = None

@@ -1,30 +1,22 @@
-"""torch as it comes: operator by operator, with the fastest of its three Adam implementations."""
+"""torch as it comes: operator by operator, with the fastest memory format and the fastest of its optimiser implementations."""
 
 from __future__ import annotations
 
 from benchmarks.peers import Prepared, fastest
-from benchmarks.peers.torch_model import data, model, torch, trainer, versions
-from benchmarks.workloads import MLP
+from benchmarks.peers.torch_model import Runner, formats, torch, versions
+from benchmarks.workload import Task
 
-__all__ = ["prepare", "versions"]
-
-ADAM = {"Adam fused": {"fused": True}, "Adam foreach": {"foreach": True}, "Adam plain": {"foreach": False}}
+__all__ = ["first", "prepare", "versions"]
 
 
-def prepare(workload: MLP, case: str, threads: int) -> Prepared:
+def prepare(task: Task, case: str, threads: int) -> Prepared:
     torch.set_num_threads(threads)
-    if case == "forward":
-        net, (x, _) = model(workload).eval(), data(workload)
+    tried = formats(task)
+    runners = {name if len(tried) > 1 else "": Runner(task, case, memory) for name, memory in tried.items()}
+    name, _ = fastest((name, r.function) for name, r in runners.items())
+    return runners[name].best(name)
 
-        def forward() -> torch.Tensor:
-            with torch.inference_mode():
-                return net(x)
 
-        return Prepared(forward, lambda: [float(forward().abs().sum())], "inference mode")
-
-    def check() -> list[float]:
-        step = trainer(workload, ADAM[setting])
-        return [float(step()) for _ in range(3)]
-
-    setting, step = fastest((name, trainer(workload, adam)) for name, adam in ADAM.items())
-    return Prepared(step, check, setting)
+def first(task: Task, case: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    Runner(task, case, next(iter(formats(task).values()))).function()

@@ -195,13 +195,55 @@ class Optimizer:
         parameters in the same trace read the new values; all writes happen after every loss is known to be finite. Raises
         :class:`GradientError` for a parameter that the loss does not depend on.
         """
-        trace = current_trace()
-        if trace is None:
-            raise TraceError("minimize was called outside of a trace", hint="step = gc.step(fn, *specs)")
+        trace = self._training_trace("minimize")
         if not isinstance(loss, Node) or loss.shape != ():
             raise ShapeError(f"a loss must be a scalar, not {loss!r}", hint="loss.mean()")
+        assigned = self._assigned(trace, params)
+        pairs = loss_gradients(loss, [p for p, _, _ in assigned], trace)
+        if not any(n is loss for n in trace.finite):
+            trace.finite.append(loss)
+        self._step(trace, assigned, [g for _, g in pairs])
+
+    def apply(self, grads: Sequence[Node], params: Sequence[Parameter]) -> None:
+        """Registers one step along given gradients, one for each of ``params``, in the active trace; as :meth:`minimize` otherwise.
+
+        Nothing checks that the step is finite, since there is no loss. Those of frozen parameters are left out.
+
+        >>> import graphc as gc
+        >>> from graphc import nn, optim
+        >>> net, opt = nn.Linear(2, 1), optim.SGD(0.1)
+        >>> def fn(w, b):
+        ...     opt.apply([w, b], net.parameters())
+        >>> step = gc.step(fn, gc.spec(1, 2), gc.spec(1), target="reference")
+        >>> before = net.bias.numpy()
+        >>> step([[0.0, 0.0]], [1.0])
+        >>> bool(abs(net.bias.numpy() - (before - 0.1)).max() < 1e-6)
+        True
+        """
+        trace = self._training_trace("apply")
+        grads, params = list(grads), list(params)
+        if len(grads) != len(params):
+            raise ArgumentError(f"apply: {len(grads)} gradients for {len(params)} parameters")
+        if any(isinstance(p, dict) for p in params):
+            raise ArgumentError("apply takes parameters, not groups of them", hint="groups=[optim.Group(...)] of the optimiser")
+        assigned = self._assigned(trace, params)
+        given = {id(p): g for p, g in zip(params, grads, strict=True)}
+        for p, _, _ in assigned:
+            g = given[id(p)]
+            if not isinstance(g, Node) or g.type != trace.value(p).type:
+                raise ShapeError(f"apply: the gradient of {p.name} {trace.value(p).type} is {g.type if isinstance(g, Node) else g!r}")
+        self._step(trace, assigned, [given[id(p)] for p, _, _ in assigned])
+
+    def _training_trace(self, method: str) -> Trace:
+        trace = current_trace()
+        if trace is None:
+            raise TraceError(f"{method} was called outside of a trace", hint="step = gc.step(fn, *specs)")
         if not trace.trains:
-            raise TraceError("minimize works in a training step only", hint="gc.step(fn, *specs)")
+            raise TraceError(f"{method} works in a training step only", hint="gc.step(fn, *specs)")
+        return trace
+
+    def _assigned(self, trace: Trace, params: Sequence[Any]) -> list[Assigned]:
+        """The trainable ones of ``params``, named, each with its settings."""
         flat, _ = split_groups(params)
         for p in flat:
             trace.value(p)  # names it
@@ -211,14 +253,14 @@ class Optimizer:
         assigned = [a for a in self.assign(params) if a[0].trainable]
         if not assigned:
             raise TraceError("no parameter is trainable", hint="module.unfreeze()")
-        prefix = self.prepare(trace, assigned)
-        pairs = loss_gradients(loss, [p for p, _, _ in assigned], trace)
-        if not any(n is loss for n in trace.finite):
-            trace.finite.append(loss)
-        with trace.scoped(prefix):
-            self._update(trace, prefix, assigned, pairs)
+        return assigned
 
-    def _update(self, trace: Trace, prefix: str, assigned: Sequence[Assigned], pairs: Sequence[tuple[Any, Node]]) -> None:
+    def _step(self, trace: Trace, assigned: Sequence[Assigned], grads: Sequence[Node]) -> None:
+        prefix = self.prepare(trace, assigned)
+        with trace.scoped(prefix):
+            self._update(trace, prefix, assigned, grads)
+
+    def _update(self, trace: Trace, prefix: str, assigned: Sequence[Assigned], raw: Sequence[Node]) -> None:
         """The new values of parameters and moments, written in the trace."""
         step, last = self._count(trace, prefix)
 
@@ -226,7 +268,7 @@ class Optimizer:
             return new if last is None else ops.where(last, new, old)
 
         grads = []
-        for (p, view, _), (_, g) in zip(assigned, pairs, strict=True):
+        for (p, view, _), g in zip(assigned, raw, strict=True):
             if last is not None:
                 total = trace.read(f"{prefix}.gradient.{p.name}") + g
                 trace.write(f"{prefix}.gradient.{p.name}", ops.where(last, 0.0, total))

@@ -167,6 +167,55 @@ def test_minimize_outside_of_a_step(target):
         gc.step(lambda x: opt.minimize(net(x), net.parameters()), gc.spec("N", 2), target=target)
 
 
+def test_apply_takes_given_gradients_as_minimize_takes_its_own(target):
+    nets = [nn.Linear(2, 3), nn.Linear(2, 3)]
+    for net in nets:
+        net.weight.assign(np.arange(6.0).reshape(3, 2) / 7)
+        net.bias.assign(np.ones(3))
+    one, two = (optim.Adam(0.1, clip_norm=1.0) for _ in nets)
+
+    def loss_of(net, x):
+        return (net(x) ** 2).sum()
+
+    def minimized(x):
+        one.minimize(loss_of(nets[0], x), nets[0].parameters())
+
+    def applied(x):
+        two.apply(gc.grad(lambda x: loss_of(nets[1], x), wrt=nets[1].parameters())(x), nets[1].parameters())
+
+    steps = [gc.step(fn, gc.spec("N", 2), target=target) for fn in (minimized, applied)]
+    before = nets[0].weight.numpy()
+    for _ in range(2):
+        for step in steps:
+            step(np.array([[0.5, -1.0], [2.0, 0.25]], np.float32))
+    assert abs(nets[0].weight.numpy() - before).max() > 0.1
+    for name in ("weight", "bias"):
+        np.testing.assert_allclose(getattr(nets[1], name).numpy(), getattr(nets[0], name).numpy(), rtol=1e-6)
+
+
+def test_apply_leaves_frozen_parameters_and_refuses_what_does_not_fit(target):
+    net, opt = nn.Linear(2, 1), optim.SGD(0.5)
+    net.bias.trainable = False
+    step = gc.step(lambda w, b: opt.apply([w, b], net.parameters()), gc.spec(1, 2), gc.spec(1), target=target)
+    weight, bias = net.weight.numpy(), net.bias.numpy()
+    step([[1.0, 2.0]], [3.0])
+    np.testing.assert_allclose(net.weight.numpy(), weight - [[0.5, 1.0]], rtol=1e-6)
+    assert net.bias.numpy() == bias
+
+    def refused(error, message, grads, params=None):
+        with pytest.raises(error, match=message):
+            gc.step(lambda w: opt.apply(grads(w), params or net.parameters()[:1]), gc.spec(1, 2), target=target)
+
+    refused(gc.ArgumentError, "2 gradients for 1 parameters", lambda w: [w, w])
+    refused(gc.ArgumentError, "not groups", lambda w: [w], [{"params": net.parameters()[:1]}])
+    refused(gc.ShapeError, "the gradient of .*weight", lambda w: [w.sum()])
+    refused(gc.ShapeError, "the gradient of .*weight", lambda w: [0.0])
+    with pytest.raises(gc.TraceError, match="apply was called outside of a trace"):
+        opt.apply([], [])
+    with pytest.raises(gc.TraceError, match="training step only"):
+        gc.compile(lambda w: opt.apply([w], net.parameters()[:1]), gc.spec(1, 2), target=target)
+
+
 def test_models_with_stores_of_their_own_do_not_mix(target):
     a, b = nn.Linear(2, 2), nn.Linear(2, 2)
     gc.compile(a, gc.spec("N", 2), target=target)
