@@ -231,7 +231,7 @@ class Optimizer:
         for p, _, _ in assigned:
             g = given[id(p)]
             if not isinstance(g, Node) or g.type != trace.value(p).type:
-                raise ShapeError(f"apply: the gradient of {p.name} {trace.value(p).type} is {g.type if isinstance(g, Node) else g!r}")
+                raise ShapeError(f"apply: the gradient of {p.name} {trace.value(p).type} is {g.type if isinstance(g, Node) else g}")
         self._step(trace, assigned, [given[id(p)] for p, _, _ in assigned])
 
     def _training_trace(self, method: str) -> Trace:

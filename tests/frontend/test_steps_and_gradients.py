@@ -208,8 +208,8 @@ def test_apply_leaves_frozen_parameters_and_refuses_what_does_not_fit(target):
 
     refused(gc.ArgumentError, "2 gradients for 1 parameters", lambda w: [w, w])
     refused(gc.ArgumentError, "not groups", lambda w: [w], [{"params": net.parameters()[:1]}])
-    refused(gc.ShapeError, "the gradient of .*weight", lambda w: [w.sum()])
-    refused(gc.ShapeError, "the gradient of .*weight", lambda w: [0.0])
+    refused(gc.ShapeError, r"the gradient of param f32\[1, 2\] is f32\[\]", lambda w: [w.sum()])
+    refused(gc.ShapeError, r"the gradient of param f32\[1, 2\] is 0\.0", lambda w: [0.0])
     with pytest.raises(gc.TraceError, match="apply was called outside of a trace"):
         opt.apply([], [])
     with pytest.raises(gc.TraceError, match="training step only"):
