@@ -76,6 +76,8 @@ def _check_files(folder: Path, cache: Path) -> None:
 
 def kills(count: int, seed: int = 0, cold: float = 0.2, tell: Callable[[str], Any] = lambda line: None) -> tuple[Counter[str], list[float]]:
     """(what was seen, the seconds from each Ctrl-C to the end). Raises AssertionError for what must not be."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job, and inherited
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     draw = random.Random(seed)
     seen: Counter[str] = Counter()
     delays: list[float] = []
@@ -115,9 +117,10 @@ def kills(count: int, seed: int = 0, cold: float = 0.2, tell: Callable[[str], An
                 else:
                     text = f"Ctrl-C after {moment:.3f} s: code {process.returncode}\n{err}"
                     assert process.returncode in (-signal.SIGINT, 1), text
-                    early = "Traceback" not in err  # before Python has its own handler, or while it looks for its modules
+                    # before Python has its own handler, or while NumPy's C code imports modules and makes an error of its own of it
+                    early = "Traceback" not in err or "Importing the numpy C-extensions failed" in err
                     assert early or "KeyboardInterrupt" in err, text
-                    seen["while Python started" if early else "with an empty cache" if empty else "with a filled cache"] += 1
+                    seen["while Python started or imported NumPy" if early else "with an empty cache" if empty else "with a filled cache"] += 1
             process.communicate()
             _check_files(folder, cache) if cache.exists() else None
             shutil.rmtree(cache, ignore_errors=True)
