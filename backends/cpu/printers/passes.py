@@ -1,0 +1,183 @@
+"""Contractions in passes over K: many tiles get a part of their sums at a time, and keep it in memory until the next part.
+
+Where K is long, tiles one by one would read both operands from far memory, again and again. A pass reads a part of them that stays in
+the caches; what lies far apart is copied to one place first.
+"""
+
+from __future__ import annotations
+
+from graphc.errors import CompileError
+from graphc.ir.dims import coefficient, prod, substitute
+from graphc.loops.nest import Axis, Nest
+
+from .emit import Emitter, lane_stride
+from .products import GROUP, Column, is_stored, open_tiles, products, sum_over_k
+
+__all__ = ["in_passes", "open_passes"]
+
+PASS = 24_576
+"""Elements of both operands that one pass of a convolution's gradient reads: they should stay in the second cache."""
+STEPS = 256
+"""Steps of K of one pass of a matrix product: a panel's part of the right operand fits the first cache."""
+LONG = 768
+"""Steps of K from which on passes pay."""
+MANY = 1 << 14
+"""Elements of a result from which on a sum over a batch of unknown size is made in passes."""
+RUN = 1024
+"""Tiles of which the sums are kept between passes."""
+
+
+def in_passes(nest: Nest) -> bool:
+    """Whether K is walked in passes over many tiles, with their sums kept in memory between them. Where K is long, tiles one by
+    one would read both operands from far memory, again and again."""
+    c = nest.contract
+    assert c is not None
+    if c.a.op != "load" or not is_stored(c.b):
+        return False
+    steps = prod(k.size for k in c.k)
+    if not isinstance(steps, int):
+        return _tall(nest)
+    if len(c.k) > 1:
+        return steps >= LONG and _tall(nest)
+    wide = not isinstance(c.m.size, int) or c.m.size >= 128
+    return steps >= LONG or (steps >= 128 and wide and _jumps(nest, 32))
+
+
+def _tall(nest: Nest) -> bool:
+    """Whether the result is known to have many elements, so that it is K that is summed over a batch."""
+    c = nest.contract
+    assert c is not None
+    sizes = [x.size for x in (*c.batch, c.m, c.n)]
+    return all(isinstance(x, int) for x in sizes) and (len(c.k) > 1 or prod(sizes) >= MANY)  # type: ignore[operator]
+
+
+def open_passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
+    """Opens the loops over runs of tiles, over parts of K and over the tiles of a run, up to where a tile's sum is complete."""
+    c = nest.contract
+    assert c is not None
+    *around, inner = c.k
+    if around:
+        step = max(PASS // (_size(inner, 64) * (_size(c.m, 64) + _size(c.n, 64))), 1)
+        out.line(f"kn = {' * '.join(out.size(x.size) for x in around)}")
+    else:
+        step = STEPS
+        out.line(f"kn = {out.size(inner.size)}")
+    side = RUN * rows * lanes
+    kept = out.scratch(side + STEPS * lanes + STEPS * _pitch(rows), c.a.dtype)
+    last = "units * (tid + 1) // nthreads"
+    out.open(f"for first in range(units * tid // nthreads, {last}, {RUN}):")
+    out.line(f"last = {out.fn('least')}(first + {RUN}, {last})")
+    out.open(f"for k0 in range(0, kn if kn > 0 else 1, {step}):")  # an empty sum is a sum too
+    out.line(f"k1 = {out.fn('least')}(k0 + {step}, kn)")
+    packs, turns = not around and _jumps(nest, lanes), not around and _turned(nest, rows)
+    if packs:
+        out.line("packed = -1")
+    if turns:
+        out.line("turned = -1")
+    open_tiles(out, nest, rows, lanes, "first, last", groups=True)
+    place = f"{kept} + (u - first) * {rows * lanes}, {lanes}"
+    out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
+    out.open("if k0 > 0:")
+    out.line(f"acc = {out.make('loader_full', c.a.dtype, rows, lanes)}({place})")
+    out.close()
+    if around:
+        _open_axes(out, around)
+        products(out, nest, {x.name for x in around})
+        out.close()
+    else:
+        if turns:
+            place_a = f"{kept} + {side + STEPS * lanes}"
+            _pack_left(out, nest, place_a, rows)
+            pointer, offset = place_a.split(", ")
+            column = Column.strided(pointer, f"{offset} + (k - k0) * {_pitch(rows)} + m0 - g * gs * {rows}", "1")
+        else:
+            column = Column.of_load(out, nest, [])
+        if packs:
+            _pack(out, nest, f"{kept} + {side}", lanes)
+            out.open("for k in range(k0, k1):")
+            out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {kept} + {side} + (k - k0) * {lanes})")
+            out.close()
+        else:
+            sum_over_k(out, nest, column, "k", "k0", "k1", out.chain[-1])
+    out.open("if k1 < kn:")
+    out.line(f"{out.make('storer_full', c.a.dtype, rows, lanes)}({place}, acc)")
+    out.line("continue")
+    out.close()
+
+
+def _open_axes(out: Emitter, axes: list[Axis]) -> None:
+    """The loop over this pass's part of all outer axes of K, which a running number is taken apart for."""
+    out.open("for ka in range(k0, k1):", frozenset(x.name for x in axes))
+    left = "ka"
+    for i in range(len(axes) - 1, 0, -1):
+        size = out.size(axes[i].size)
+        out.line(f"kq{i} = {out.fn('div_pos')}({left}, {size})")
+        out.line(f"ka{i} = {left} - kq{i} * {size}")
+        left = f"kq{i}"
+    for i, x in enumerate(axes):
+        out.vars[x.name] = f"ka{i}" if i else left
+
+
+def _jumps(nest: Nest, lanes: int) -> bool:
+    """Whether the rows of the right operand lie so far apart that a part of it is better copied to one place first."""
+    c = nest.contract
+    assert c is not None
+    step = coefficient(c.b.attr[1][0], c.k[-1].name)
+    return not isinstance(step, int) or step > 4 * lanes
+
+
+def _pitch(rows: int) -> int:
+    """Elements from one step of K to the next in the copied left operand: not a power of two."""
+    return GROUP * rows + 16
+
+
+def _turned(nest: Nest, rows: int) -> bool:
+    """Whether the left operand walks memory along M, by wide steps along K: then each step is a page of its own."""
+    c = nest.contract
+    assert c is not None
+    (e,) = c.a.attr[1]
+    step = coefficient(e, c.k[-1].name)
+    return coefficient(e, c.m.name) == 1 and (not isinstance(step, int) or step >= GROUP * rows)
+
+
+def _pack_left(out: Emitter, nest: Nest, place: str, rows: int) -> None:
+    """Copies this pass's part of a group of rows of the left operand, where the group has changed."""
+    c = nest.contract
+    assert c is not None
+    node, (e,) = c.a.attr
+    wide = 4 * rows
+    first = substitute(e, {c.m.name: 0, c.k[-1].name: 0})
+    out.line("ga = left * mt + g")
+    out.open("if ga != turned:")
+    out.line(f"x0 = {out.int_expr(first)} + g * gs * {rows}")
+    out.line(f"xn = {out.fn('least')}(gt * {rows}, {out.size(c.m.size)} - g * gs * {rows})")
+    out.open("for k in range(k0, k1):")
+    out.open(f"for i in range(0, xn, {wide}):")
+    load = f"{out.make('loader', c.a.dtype, 1, wide)}({out.pointer(out.buffers[node])}, x0 + k * {out.size(coefficient(e, c.k[-1].name) or 0)} + i, 0, 1, {out.fn('least')}({wide}, xn - i))"
+    out.line(f"{out.make('storer_full', c.a.dtype, 1, wide)}({place} + (k - k0) * {_pitch(rows)} + i, {wide}, {load})")
+    out.close()
+    out.close()
+    out.line("turned = ga")
+    out.close()
+
+
+def _pack(out: Emitter, nest: Nest, place: str, lanes: int) -> None:
+    """Copies this pass's part of the right operand, where the panel of tiles has changed."""
+    c = nest.contract
+    assert c is not None
+    node, (e,) = c.b.attr
+    step, lane = coefficient(e, c.k[-1].name), lane_stride(e, c.n.name, lanes)
+    if step is None or (lane != 1 and c.n.size != 1):
+        raise CompileError(f"{nest.name}: the right operand of a contraction needs strides, unit along N")
+    out.open("if q != packed:")
+    out.line(f"w0 = {out.int_expr(substitute(e, {c.k[-1].name: 0}))}")
+    out.open("for k in range(k0, k1):")
+    row = f"{out.make('loader', c.b.dtype, 1, lanes)}({out.pointer(out.buffers[node])}, w0 + k * {out.size(step)}, 0, 1, nv)"
+    out.line(f"{out.make('storer_full', c.b.dtype, 1, lanes)}({place} + (k - k0) * {lanes}, {lanes}, {row})")
+    out.close()
+    out.line("packed = q")
+    out.close()
+
+
+def _size(axis: Axis, otherwise: int) -> int:
+    return axis.size if isinstance(axis.size, int) else otherwise
