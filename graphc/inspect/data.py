@@ -112,7 +112,10 @@ def graph_data(graph: Graph, dims: Mapping[str, int] | None = None) -> dict[str,
 
 def _file(path: str, lines: set[int], texts: Mapping[tuple[str, int], str]) -> dict[str, Any]:
     """The lines that made nodes, and some around each; a file that cannot be read any more has those that were kept."""
-    total = linecache.getlines(path)
+    try:
+        total = linecache.getlines(path)
+    except UnicodeError:  # the name is no file's
+        total = []
     shown: dict[str, str] = {}
     for line in sorted(lines):
         for i in range(max(line - CONTEXT, 1), min(line + CONTEXT, len(total)) + 1):

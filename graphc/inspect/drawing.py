@@ -122,7 +122,7 @@ def to_svg(graph: Graph, timeout: float = 30.0) -> str:
     if dot is None:
         raise ArgumentError("an SVG needs Graphviz's program dot", hint="install graphviz, or write an .html report, which needs nothing")
     try:
-        made = subprocess.run([dot, "-Tsvg"], input=to_dot(graph), capture_output=True, text=True, timeout=timeout, check=True)
+        made = subprocess.run([dot, "-Tsvg"], input=to_dot(graph), capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=timeout, check=True)
     except (subprocess.SubprocessError, OSError) as e:
         raise ArgumentError(f"dot failed on a graph of {len(graph.nodes)} nodes: {e}", hint="write an .html report instead") from None
     return made.stdout[made.stdout.index("<svg") :]

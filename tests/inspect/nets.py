@@ -98,6 +98,19 @@ class Translator(nn.Module):
         return self.head(x[:, 0])
 
 
+def plain_stack() -> Any:
+    """The graph of six activations in a row, each a module of its own."""
+
+    class Stack(nn.Module):
+        def __init__(self) -> None:
+            self.layers = nn.Sequential(*(nn.ReLU() for _ in range(6)))
+
+        def forward(self, x):
+            return self.layers(x)
+
+    return gc.trace(Stack(), gc.spec("N", 4))
+
+
 def _model(name: str) -> Any:
     rows = gc.Dim("N", hint=8)
     nets: dict[str, tuple[Any, Any]] = {

@@ -131,6 +131,17 @@ def test_equal_blocks_are_one_box(open_page):
     assert page.js("r.cy.nodes('.stack').length") == 0 or "×4" not in " ".join(page.boxes())
 
 
+def test_equal_blocks_of_one_node(open_page):
+    """Blocks that hold one node each become the nodes of one box."""
+    from graphc.inspect.data import graph_data
+    from tests.inspect.nets import plain_stack
+
+    page = open_page(graph_data(plain_stack()))
+    assert any("×6" in b for b in page.boxes())
+    page.js("r.toggle([...r.tree.groups.values()].find(g => g.times === 6).key)")
+    assert sum(b.startswith("relu") for b in page.boxes()) == 6
+
+
 def test_kernels_are_groups_in_the_fused_stage(open_page):
     page = open_page()
     page.stage("fused")
@@ -284,7 +295,7 @@ def test_colours(open_page):
     for value in ("time", "roofline"):
         timed.stage("kernels")
         timed.select_option("#colour", value)
-        assert "0" in timed.text("#legend") and len(set(timed.js("r.cy.nodes().filter(n => !n.isParent()).map(n => n.data('fill'))"))) > 2
+        assert timed.text("#legend").startswith(("measured time: 0", "distance from the roofline: 1")) and len(set(timed.js("r.cy.nodes().filter(n => !n.isParent()).map(n => n.data('fill'))"))) > 2
 
 
 def test_the_arena_over_phases(open_page):

@@ -82,6 +82,28 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["r.html"]
 
 
+def test_hostile_graphs_make_pages(tmp_path):
+    """Names and lines as they come from a graph, lone surrogates too."""
+    from graphc.ir.graph import Graph, Input
+    from graphc.ir.node import Node
+    from graphc.ir.op import lookup
+    from graphc.ir.provenance import Loc
+
+    evil = ["</script><script>", "\ud800", "🙂" * 3000, '"\'\\', "\u2028", "x" * 10_000]
+    nodes = [Node.make(lookup("input"), (), name=name, shape=(3,), dtype=gc.spec(3).dtype) for name in evil]
+    total = nodes[0]
+    for n in nodes[1:]:
+        total = total + n
+    graph = Graph(evil[0], tuple(Input(n.attrs["name"], n) for n in nodes), ((evil[2], total),))
+    graph.provenance.add(total, [Loc(evil[1], 1, evil[0]), Loc(evil[5], 2, evil[3])], evil)
+    graph.save(tmp_path / "g.html")
+    text = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert text.count("<script") == 3
+    names = {i["name"] for i in data_in(tmp_path / "g.html")["programs"][0]["inputs"]}
+    assert {evil[0], evil[2], evil[4], evil[5]} <= names
+    assert "</script>" not in graph.to_mermaid() and graph.to_dot() and graph._repr_html_()
+
+
 def run(*command, cwd, **env):
     return subprocess.run([sys.executable, *command], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=240)
 

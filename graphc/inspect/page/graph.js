@@ -95,7 +95,7 @@ function boxLines(box) {
     if (g.launch) return [`kernel ${g.launch.id} · ${g.launch.kind}`, `${clip(g.launch.name, 30)} · ${what}`];
     if (g.times > 1) {
       const first = [...g.groups.values()][0];
-      const module = moduleOf(first);
+      const module = first && moduleOf(first);
       return [`${clip(g.name, 24)}  ×${g.times}`, `${module ? clip(module.class, 24) + " · " : ""}${what}`];
     }
     return [clip(groupTitle(g), 40), what];
@@ -123,7 +123,7 @@ function measures(box) {
   if (box.group) {
     const g = box.group;
     if (g.launch) return {...g, flops: g.launch.flops, bytes: g.launch.bytes, seconds: g.launch.seconds, roofline: p.distance(g.launch)};
-    return {flops: g.flops, bytes: g.bytes, seconds: g.seconds || undefined, roofline: g.worst || undefined};
+    return {flops: g.flops, bytes: g.bytes, seconds: g.seconds || undefined, roofline: g.least ? g.seconds / g.least : undefined};
   }
   if (tree.kernels) {
     const l = p.launches[box.item];
@@ -160,15 +160,15 @@ function paint(boxes) {
     const {of, unit, name} = HEATS[state.colour];
     const values = boxes.map(b => of(measures(b)));
     const top = Math.max(...values.filter(v => v !== undefined && isFinite(v)), 0);
-    boxes.forEach((b, i) => fills.set(b.id, values[i] === undefined ? css("--kind-group") : heat(top ? Math.sqrt(values[i] / top) : 0)));
-    legend.push(top ? ["scale", name, unit(top)] : ["", `no ${name} here`]);
+    boxes.forEach((b, i) => fills.set(b.id, values[i] === undefined ? css("--kind-group") : heat(!top ? 0 : state.colour === "roofline" ? Math.log(Math.max(values[i], 1)) / Math.log(Math.max(top, 1.001)) : Math.sqrt(values[i] / top))));
+    legend.push(top ? ["scale", `${name}: ${state.colour === "roofline" ? 1 : 0}`, unit(top)] : ["", `no ${name} here`]);
   } else {
     const names = [...new Set(boxes.map(nameFor))].sort();
     for (const b of boxes) { const n = nameFor(b); fills.set(b.id, n ? hueOf(names.indexOf(n)) : css("--kind-group")); }
     for (const n of names.slice(0, 14)) if (n) legend.push([hueOf(names.indexOf(n)), n]);
   }
   $("legend").replaceChildren(...legend.map(([colour, text, most]) => colour === "scale"
-    ? h("span", {class: "scale"}, `${text}: 0`, h("i", {style: `background:linear-gradient(90deg,${[0, .25, .5, .75, 1].map(heat).join(",")})`}), most)
+    ? h("span", {class: "scale"}, text, h("i", {style: `background:linear-gradient(90deg,${[0, .25, .5, .75, 1].map(heat).join(",")})`}), most)
     : h("span", {}, colour ? h("i", {style: `background:${colour}`}) : null, clip(text, 30))));
   return fills;
 }

@@ -70,13 +70,15 @@ class Program {
     });
   }
 
-  // Time over the time that the machine's limits allow: 1 is the roofline.
-  distance(l) {
+  // The least time that the machine's limits allow a launch.
+  least(l) {
     const machine = this.profile && this.profile.machine;
-    if (!machine || l.seconds === undefined) return undefined;
-    const best = Math.max(l.flops / machine.flops_per_second, l.bytes / machine.bytes_per_second) * (l.times || 1);
-    return best > 0 ? l.seconds / best : undefined;
+    if (!machine || l.seconds === undefined) return 0;
+    return Math.max(l.flops / machine.flops_per_second, l.bytes / machine.bytes_per_second) * (l.times || 1);
   }
+
+  // Time over the least time: 1 is the roofline.
+  distance(l) { return this.least(l) > 0 ? l.seconds / this.least(l) : undefined; }
 
   index(stage) {
     if (!this.indexes.has(stage)) this.indexes.set(stage, new Index(this, stage));

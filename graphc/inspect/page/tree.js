@@ -143,17 +143,17 @@ class Tree {
   total(g) {
     g.count = g.items.length;
     g.flops = g.bytes = g.seconds = 0;
-    g.worst = 0;
+    g.least = 0;
     for (const i of g.items) {
       const x = this.kernels ? this.program.launches[i] : this.program.nodes[i];
       g.flops += (x.flops || 0) * (x.times || 1);
       g.bytes += x.bytes || 0;
       g.seconds += this.kernels ? x.seconds || 0 : this.program.seconds.get(i) || 0;
-      if (this.kernels) g.worst = Math.max(g.worst, this.program.distance(x) || 0);
+      if (this.kernels) g.least += this.program.least(x);
     }
     for (const c of g.groups.values()) {
       this.total(c);
-      g.count += c.count; g.flops += c.flops; g.bytes += c.bytes; g.seconds += c.seconds; g.worst = Math.max(g.worst, c.worst);
+      g.count += c.count; g.flops += c.flops; g.bytes += c.bytes; g.seconds += c.seconds; g.least += c.least;
     }
   }
 
