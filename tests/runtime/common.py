@@ -48,6 +48,16 @@ def weights(m: gc.Model) -> bytes:
     return b"".join(v.tobytes() for v in m.state_dict().values())
 
 
+X, Y = np.linspace(-1, 1, 240, dtype=np.float32).reshape(60, 4), np.arange(60) % 3
+
+
+def small() -> gc.Model:
+    """A model whose training on ``X, Y`` compiles nothing."""
+    gc.set_seed(5)
+    net = nn.Sequential(nn.Linear(4, 90), nn.ReLU(), nn.Linear(90, 3))
+    return gc.compile(net, gc.spec("N", 4), loss="cross_entropy", optimizer=optim.Adam(1e-2), target="reference")
+
+
 def in_child(work: Callable[[], Any]) -> int:
     """Forks, runs ``work`` there, and gives a handle for :func:`ended`; the child's exit code is 0 if it raised nothing."""
     pid = os.fork()

@@ -12,20 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import graphc as gc
-from graphc import callbacks, data, nn, optim
+from graphc import callbacks, data
 from graphc.backends.cpu.machine.cache import KernelCache
 from graphc.frontend.files import remove_stale
 
-from .common import ROOT
-
-X, Y = np.linspace(-1, 1, 240, dtype=np.float32).reshape(60, 4), np.arange(60) % 3
-
-
-def small() -> gc.Model:
-    gc.set_seed(5)
-    net = nn.Sequential(nn.Linear(4, 9), nn.ReLU(), nn.Linear(9, 3))
-    return gc.compile(net, gc.spec("N", 4), loss="cross_entropy", optimizer=optim.Adam(1e-2), target="reference")
+from .common import ROOT, X, Y, small
 
 
 @pytest.fixture

@@ -12,14 +12,13 @@ import warnings
 import numpy as np
 import pytest
 
-import graphc as gc
-from graphc import callbacks, nn, optim
+from graphc import callbacks
 from graphc.backends.cpu.machine import cache as module
 from graphc.backends.cpu.machine.cache import KernelCache
 from graphc.backends.cpu.machine.pool import LaunchList
 from graphc.frontend.files import read_file
 
-from .common import python
+from .common import X, Y, python, small
 
 TEXT = """from graphc.backends.cpu.machine.tiles import ptr_i64
 
@@ -150,15 +149,6 @@ def test_a_program_on_a_full_disk(tmp_path):
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------------
-X, Y = np.linspace(-1, 1, 240, dtype=np.float32).reshape(60, 4), np.arange(60) % 3
-
-
-def small() -> gc.Model:
-    gc.set_seed(5)
-    net = nn.Sequential(nn.Linear(4, 90), nn.ReLU(), nn.Linear(90, 3))
-    return gc.compile(net, gc.spec("N", 4), loss="cross_entropy", optimizer=optim.Adam(1e-2), target="reference")
-
-
 def test_a_checkpoint_on_a_full_disk(small_disk, capsys):
     """The file that was there stays whole, the error says so, and with room again training goes on from it to the same end."""
     whole, m = small(), small()
