@@ -32,8 +32,8 @@ class NotAvailable(Exception):
 class Prepared:
     """A case ready to be timed: ``call`` does it once, ``check`` gives arrays in torch's layouts for comparison.
 
-    ``check`` is called once, before any timing, from the initial weights; for training it gives the losses of three steps, for
-    "update" the parameters after three.
+    ``check`` is called once, before any timing, from the initial weights; for training it gives the losses of three steps as one
+    array (a loss near 0 is not compared with itself), for "update" the parameters after three.
     """
 
     call: Callable[[], Any]

@@ -135,7 +135,7 @@ class Runner:
     def check(self, case: str) -> list[Any]:
         """See ``Prepared.check``; for a new runner."""
         if case == "train":
-            return [float(self.function()) for _ in range(3)]
+            return [[float(self.function()) for _ in range(3)]]
         if case == "update":
             for _ in range(3):
                 self.function()

@@ -152,7 +152,7 @@ class Runner:
         """See ``Prepared.check``."""
         self.reset()
         if self.case == "train":
-            return [self.function().item() for _ in range(3)]
+            return [[self.function().item() for _ in range(3)]]
         if self.case == "update":
             for _ in range(3):
                 self.function()

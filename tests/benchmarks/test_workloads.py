@@ -67,6 +67,17 @@ def test_onnx_computes_what_the_reference_does(name: str):
         assert wrong(digest([out]), expected(name, "forward")) == ""
 
 
+@pytest.mark.parametrize("name", [n for n, case in CALLS if case == "train"])
+def test_a_wrong_step_of_training_would_be_seen(name: str):
+    """The losses move by far more than the tolerance."""
+    pytest.importorskip("torch", reason="torch is the oracle: pip install -r tests/oracles.txt")
+    from benchmarks.peers.torch_model import Runner
+
+    (losses,) = Runner(tiny(name), "train").check()
+    assert abs(losses[2] - losses[1]) > 0.01 * losses[0] < abs(losses[1] - losses[0])
+    assert "computes something else" in wrong(digest([[losses[0]] * 3]), digest([losses]))
+
+
 def test_groups_and_names_choose_workloads():
     assert [w.name for w in chosen(["rnn", "small"])] == ["small", "lstm", "gru"]
     assert chosen([]) == list(WORKLOADS.values())
