@@ -44,12 +44,18 @@ def kernel_lines(printed: Any, nest: Nest) -> list[tuple[int, Node]]:
         name = found[1] if found else ""
         if name in variables:
             out.append((i, variables[name]))
-        elif name == "acc" and 0 in folds:
-            out.append((i, folds[0]))
-        elif re.fullmatch(r"[ar]\d+", name) and int(name[1:]) in folds and not line.lstrip().startswith(f"{name} = args"):
-            out.append((i, folds[int(name[1:])]))
+        elif _fold(name) in folds and not line.lstrip().startswith(f"{name} = args"):
+            out.append((i, folds[_fold(name)]))
         elif not name and "stor" in line:
             words = re.findall(r"\b[a-z]\w*\b", line.partition("(")[2])
-            found_in = next((table for table in (writes, variables) if any(w in table for w in words)), {})
-            out += [(i, found_in[w]) for w in words if w in found_in][:1]
+            sums = {w: folds[number] for w in words if (number := _fold(w)) in folds}
+            found_in = next((table for table in (writes, variables, sums) if any(w in table for w in words)), {})
+            known = [found_in[w] for w in words if w in found_in]
+            # what is stored without a name of its own is a scatter's, or an operand that a contraction packs
+            out += [(i, n) for n in (known or ([nest.nodes[0]] if nest.scatter is not None else [folds[0]] if 0 in folds else []))[:1]]
     return out
+
+
+def _fold(name: str) -> int:
+    """The number of the accumulator that a variable holds, -1 for any other."""
+    return 0 if name == "acc" else int(name[1:]) if re.fullmatch(r"[ar]\d+", name) else -1

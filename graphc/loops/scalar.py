@@ -342,12 +342,14 @@ def replace(
     swap: Callable[[Scalar], Scalar | None],
     values: Mapping[str, Size] | None = None,
     ranges: Mapping[str, Size] | None = None,
+    image: dict[Scalar, Scalar] | None = None,
 ) -> Scalar:
     """``root`` with instructions replaced bottom-up by ``swap`` (None keeps one) and axis symbols by ``values``.
 
-    Index expressions are rebuilt too: symbols are substituted and scalars that stand in them are replaced.
+    Index expressions are rebuilt too: symbols are substituted and scalars that stand in them are replaced. ``image`` is what has
+    been replaced so far, for several roots that share what is below them.
     """
-    image: dict[Scalar, Scalar] = {}
+    image = {} if image is None else image
     plain = not values
 
     def expr(e: Size) -> Size:
@@ -355,7 +357,7 @@ def replace(
             return e
         return rewrite_atoms(e, lambda base: image.get(base) if isinstance(base, Scalar) else None, values or {}, ranges)
 
-    for t in postorder([root]):
+    for t in postorder([root], image):
         args = tuple(image[a] for a in t.args)
         new: Scalar
         if t.op == "load":
@@ -369,6 +371,8 @@ def replace(
     return image[root]
 
 
-def substitute_scalar(s: Scalar, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None) -> Scalar:
+def substitute_scalar(
+    s: Scalar, values: Mapping[str, Size], ranges: Mapping[str, Size] | None = None, image: dict[Scalar, Scalar] | None = None
+) -> Scalar:
     """The value with axis symbols replaced in every index expression below it."""
-    return replace(s, lambda _: None, values, ranges)
+    return replace(s, lambda _: None, values, ranges, image)

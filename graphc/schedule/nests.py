@@ -95,13 +95,15 @@ def resolve(nest: Nest, places: Mapping[Node, Place]) -> Nest:
         place = places.get(node) or Place(row_major(node.ndim), node.shape)
         return (place.layout.address((*place.prefix, *idx), place.shape, ranges),)
 
+    shared: dict[Scalar, Scalar] = {}
+
     def flat(root: Scalar) -> Scalar:
         def swap(t: Scalar) -> Scalar | None:
             if t.op == "load":
                 return Scalar.make("load", t.args, t.dtype, (t.attr[0], address(*t.attr)))
             return None
 
-        return s.replace(root, swap)
+        return s.replace(root, swap, image=shared)
 
     stages = tuple(
         Stage(
@@ -152,9 +154,10 @@ def _merge(nest: Nest, a: Axis, b: Axis) -> Nest | None:
         if ca is None or cb is None or ca != cb * b.size:
             return None
     values: dict[str, Size] = {a.name: 0}
+    shared: dict[Scalar, Scalar] = {}
 
     def sub(root: Scalar) -> Scalar:
-        return s.substitute_scalar(root, values)
+        return s.substitute_scalar(root, values, image=shared)
 
     def move(w: Write) -> Write:
         return Write(w.node, tuple(substitute(e, values) for e in w.index), sub(w.value))

@@ -401,7 +401,7 @@ def _with_counters(nest: Nest, values: Mapping[str, Size]) -> Nest:
         for st in nest.stages
     )
     contract = nest.contract and replace(nest.contract, a=scalar(nest.contract.a), b=scalar(nest.contract.b))
-    return replace(nest, stages=stages, contract=contract)
+    return replace(nest, stages=stages, contract=contract, values=tuple((n, scalar(v)) for n, v in nest.values))
 
 
 def replace_buffer(buffer: Buffer, node: Node) -> Buffer:

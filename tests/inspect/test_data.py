@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -152,6 +153,19 @@ def test_lines_of_kernels_belong_to_nodes():
     both = [k for k in programs["predict"].kernels if any(n.op.name == "maximum" for n in k.launch.nest.nodes)]
     found = {n.op.name for k in both for _, n in kernel_lines(k.printed, k.launch.nest)}
     assert {"dot_general", "add", "maximum"} <= found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nearly_every_line_that_computes_has_a_node(name):
+    p = data_of(name)["programs"][0]
+    computing = known = 0
+    for x in p["launches"]:
+        mine = {line for line, _ in x["lines"]}
+        for i, text in enumerate(p["kernels"][x["kernel"]]["source"].splitlines(), 1):
+            if re.match(r"\s+(v\d+|acc|a\d+|r\d+) = |\s+stor", text) and "args[" not in text:
+                computing += 1
+                known += i in mine
+    assert computing > 100 and known > 0.97 * computing  # all but copies that the scheduler adds
 
 
 def test_updates_and_gradients_have_scopes():
