@@ -32,7 +32,7 @@ function makeGraph() {
     if (box) select(...selectionOf(box));
   });
   cy.on("tap", e => { if (e.target === cy) select(null, null, {line: null, rule: null}); });
-  cy.on("dbltap", "node", e => { const g = e.target.data("box") && e.target.data("box").group; if (g && !g.leaf) toggle(g); });
+  cy.on("dbltap", "node", e => { const g = e.target.data("box") && e.target.data("box").group; if (g) toggle(g); });
   cy.on("mouseover", "node", e => {
     const box = e.target.data("box");
     if (box) showTip(e.originalEvent, ...tipOf(box));

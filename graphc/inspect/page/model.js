@@ -29,7 +29,6 @@ class Program {
     });
     this.bufferOf = new Map();
     this.buffers.forEach((b, i) => { b.id = i; if (b.node !== undefined) this.bufferOf.set(b.node, i); });
-    this.users_ = new Map();
     this.indexes = new Map();
     this.launches.forEach(l => { l.place = this.launchPlace(l); });
     this.time();

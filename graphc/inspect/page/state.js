@@ -14,7 +14,6 @@ const state = {
   changes: false,
   left: "source",
   bottom: "memory",
-  panel: true,
 };
 
 const listeners = [];
