@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from graphc.errors import ArgumentError
+from graphc.ir.living import Living
 from graphc.locate import leaving, public
-from graphc.runtime.living import Living
 
 __all__ = ["Ahead", "ahead", "converted"]
 

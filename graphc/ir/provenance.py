@@ -7,12 +7,13 @@ construction inside :meth:`Provenance.inherit`.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from .living import Living
 
 if TYPE_CHECKING:
     from .node import Node
@@ -45,7 +46,7 @@ class Origin:
     rules: tuple[str, ...] = ()
 
 
-_tables: weakref.WeakSet[Provenance] = weakref.WeakSet()
+_tables: Living[Provenance] = Living()
 
 
 def every_table() -> list[Provenance]:

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-from .living import Living
+from ..ir.living import Living
 
 __all__ = ["COMPILING", "FUNCTION", "MEMORY", "RUNNING", "STORE", "held_for_forks"]
 

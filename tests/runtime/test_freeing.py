@@ -10,7 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc import nn, optim
-from graphc.runtime.living import Living
+from graphc.ir.living import Living
 from tests.stress import compile_cycles
 
 from .common import batch
