@@ -210,7 +210,7 @@ def notebook(count: int, seed: int) -> None:
             assert _cell(code, names)
         left = [n for n in os.listdir(folder) if n.endswith(".tmp")]
         assert not left, left
-    told = {CELLS[i].split("(")[0].split("\n")[0]: n for i, n in sorted(interrupts.items())}
+    told = {CELLS[i].replace("\n", "; ")[:60]: n for i, n in sorted(interrupts.items())}
     print(json.dumps({"rounds": rounds, "interrupts": told}))
 
 
