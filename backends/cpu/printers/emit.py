@@ -213,6 +213,9 @@ class Emitter(KernelText):
         if s.args:
             shape = self.shape(varies)
             m, n = self.valid(varies)
+            if row is not None and (lane == 1 or (lane == 0 and not varies[1])) and not self._has_values(e, varies):
+                where, ld = self._spread(self.name(s.args[0]), "b1", shape), self.size(row) if varies[0] else "0"
+                return f"{self.make('loader_masked', s.dtype, *shape)}({p}, {self.int_expr(e)}, {ld}, {where}, {m}, {n})"
             offsets = self._spread(self.index_tile(e, varies, scope), int64, shape)
             return (
                 f"{self.make('loader_where', s.dtype, *shape)}({p}, {offsets}, {self._spread(self.name(s.args[0]), 'b1', shape)}, {m}, {n})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.ir.dims import Size, floordiv
 from graphc.loops.nest import Axis, Nest, Stage
 from graphc.loops.scalar import Scalar, postorder
 
@@ -41,7 +42,8 @@ def choose_lane_axis(nest: Nest) -> Axis | None:
     candidates = [a for a in (*nest.outer, *nest.inner) if a.size != 1]
     if not candidates:
         return None
-    addresses = [w.index[0] for w in nest.writes() for _ in range(2)]
+    passes = 1 if nest.inner else 2  # what is written once an outer point counts less than what a pass reads
+    addresses = [w.index[0] for st in nest.stages for w in (*st.writes * 2, *st.points * passes)]
     addresses += [t.attr[1][0] for t in postorder(nest.roots()) if t.op == "load"]
 
     def score(a: Axis) -> tuple[int, int]:
@@ -114,7 +116,19 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lan
     for a in axes:
         if a.name in tiled:
             x = tiled[a.name]
-            out.line(f"{x.valid} = {out.fn('least')}({x.count}, {out.int_expr(a.size)} - {out.vars[a.name]})")
+            out.line(f"{x.valid} = {_valid(out, a, x.count)}")
+
+
+def whole(size: Size, count: int) -> bool:
+    """Whether ``count`` divides a size, whatever its named dims are."""
+    return floordiv(size, count) * count == size
+
+
+def _valid(out: Emitter, axis: Axis, count: int) -> str:
+    """How many of a block's elements are valid. Where all blocks are whole, the text says so, and the compiler drops the masks."""
+    if whole(axis.size, count):
+        return str(count)
+    return f"{out.fn('least')}({count}, {out.int_expr(axis.size)} - {out.vars[axis.name]})"
 
 
 def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int) -> None:
@@ -131,19 +145,10 @@ def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int
     others = [a for a in nest.inner if a is not lane]
     for x in others:
         out.open(f"for {out.vars[x.name]} in range({out.int_expr(x.size)}):", frozenset({x.name}))
-    if lane is not None:
-        var, size = out.vars[lane.name], out.int_expr(lane.size)
-        out.open(f"for {var} in range(0, {size}, {count}):", frozenset({lane.name}))
-        out.line(f"w = {out.fn('least')}({count}, {size} - {var})")
-    for w in stage.writes:
-        out.store(w)
-    for a in stage.accs:
-        value = out.value(a.value)
-        if lane is not None:
-            value = _valid_only(out, a.value, value, a.neutral, count)
-        out.line(f"a{a.number} = {out.fn(a.combine)}(a{a.number}, {value})")
-    if lane is not None:
-        out.close()
+    if lane is None:
+        _pass(out, stage, 0)
+    else:
+        _blocks(out, stage, lane, count)
     for _ in others:
         out.close()
     for a in stage.accs:
@@ -152,6 +157,33 @@ def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int
             out.acc_names[a.number] = (f"r{a.number}", (False, False), unit)
         else:
             out.acc_names[a.number] = (f"a{a.number}", (False, per_lane and out.varies(a.value)[1]), unit)
+
+
+def _blocks(out: Emitter, stage: Stage, lane: Axis, count: int) -> None:
+    """The pass over an axis block by block: whole blocks in a loop without masks, then the rest."""
+    var, size, axes = out.vars[lane.name], out.int_expr(lane.size), frozenset({lane.name})
+    end = size if whole(lane.size, count) else f"{size} // {count} * {count}"
+    out.open(f"for {var} in range(0, {end}, {count}):", axes)
+    out.line(f"w = {count}")
+    _pass(out, stage, 0)
+    out.close()
+    if end != size:
+        out.open(f"if {end} < {size}:", axes)
+        out.line(f"{var} = {end}")
+        out.line(f"w = {size} - {var}")
+        _pass(out, stage, count)
+        out.close()
+
+
+def _pass(out: Emitter, stage: Stage, count: int) -> None:
+    """What a pass does at one place; ``count`` is the size of a block that is not whole (0: it is)."""
+    for w in stage.writes:
+        out.store(w)
+    for a in stage.accs:
+        value = out.value(a.value)
+        if count:
+            value = _valid_only(out, a.value, value, a.neutral, count)
+        out.line(f"a{a.number} = {out.fn(a.combine)}(a{a.number}, {value})")
 
 
 def _valid_only(out: Emitter, s: Scalar, value: str, neutral: float, count: int) -> str:

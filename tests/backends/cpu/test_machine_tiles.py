@@ -97,6 +97,25 @@ def test_masked_loads_and_stores(code: str) -> None:
         np.testing.assert_array_equal(edge.ravel(), flat)
 
 
+@pytest.mark.parametrize(("code", "rows", "lanes"), [("f32", 2, 16), ("i8", 3, 8), ("b1", 2, 4), ("f64", 1, 8), ("i64", 4, 1)])
+def test_masked_rows_touch_only_what_the_condition_names(code: str, rows: int, lanes: int) -> None:
+    shape = f'"{code}", {rows}, {lanes}'
+    k = Kernel(
+        f'w, full = tiles.loader_masked({shape}), tiles.storer_full({shape})\ncond = tiles.loader_full("b1", {rows}, {lanes})',
+        f"full(ptr_{code}(args[1]), 0, {lanes}, w(ptr_{code}(args[0]), 3, args[5], cond(ptr_b1(args[2]), 0, {lanes}), args[3], args[4]))",
+    )
+    data = values(code, (200,))
+    for m, n, step in ((rows, lanes, 40), (1, max(lanes // 2, 1), 40), (rows, 0, 40), (1, lanes, 1 << 40)):  # later rows would fault
+        keep = values("b1", (rows, lanes), 2)
+        keep[m:], keep[:, n:] = True, True
+        out = np.zeros((rows, lanes), DTYPES[code])
+        k(data, out, keep, m, n, step)
+        want = np.zeros((rows, lanes), DTYPES[code])
+        for r in range(m):
+            want[r, :n] = np.where(keep[r, :n], data[3 + r * step : 3 + r * step + n], 0)
+        np.testing.assert_array_equal(out, want)
+
+
 @pytest.mark.parametrize(
     ("code", "rows", "lanes"),
     [("f32", 2, 16), ("i8", 3, 8), ("b1", 2, 4), ("f64", 2, 8), ("u32", 1, 32), ("i64", 4, 1)],
@@ -452,6 +471,7 @@ def test_factories_are_cached() -> None:
         "gather",
         "scatter",
         "loader_where",
+        "loader_masked",
         "loader_t",
         "zeros",
         "splat",

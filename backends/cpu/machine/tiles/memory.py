@@ -344,6 +344,29 @@ def gather(code: str, rows: int, lanes: int) -> Any:
 
 
 @cache
+def loader_masked(code: str, rows: int, lanes: int) -> Any:
+    """``f(p, off, ld, cond, m, n)``: as loader, and only where the condition holds; other places are 0 and not read."""
+    out, vec = Tile(code, rows, lanes), ir.VectorType(_stored(code), lanes)
+
+    @intrinsic
+    def f(typingctx, p, off, ld, cond, m, n):  # type: ignore[no-untyped-def]
+        spread_cond = _spread_rows(cond, "b1", rows, lanes)
+
+        def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            p_, off_, ld_, cond_, m_, n_ = args
+            masks = _edge_masks(b, m_, n_, rows, lanes)
+            got = []
+            for r, (edge, where) in enumerate(zip(masks, spread_cond(b, cond_), strict=True)):
+                q = _vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec)
+                got.append(_from_memory(b, code, _masked_load(b, code, q, vec, b.and_(edge, where))))
+            return make_tile(b, out, got)
+
+        return out(p, i64, i64, cond, i64, i64), cg
+
+    return f
+
+
+@cache
 def loader_where(code: str, rows: int, lanes: int) -> Any:
     """``f(p, offs, cond, m, n)``: as gather, and only where the condition holds."""
     out = Tile(code, rows, lanes)
