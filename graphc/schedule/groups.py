@@ -521,6 +521,9 @@ def _join_fold(
     images = [_symbol(m) for m in mapping.values()]
     if len(set(images)) != len(images) or set(images) != names or set(mapping) != {a.name for a in (*outer, *inner)}:
         return "the fold runs over other axes than the kernel"
+    sizes = {a.name: a.size for a in home.full}
+    if any(sizes[_symbol(mapping[a.name]) or ""] != a.size for a in (*outer, *inner)):
+        return "the fold runs over a part of what the kernel computes"
     folded = {_symbol(mapping[a.name]) for a in inner}
     if home.kind == "row" and folded != {a.name for a in home.inner}:
         return "the kernel folds other axes"

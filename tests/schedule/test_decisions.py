@@ -53,6 +53,12 @@ class TestTogether:
         assert len(s.launches()[0].nest.stages) == 3
         assert explain(s.grouping, "exp", "sum") == "exp and sum are one kernel: folded where it is made: same row kernel"
 
+    def test_a_sum_of_a_part_is_not_folded_with_the_whole(self):
+        y = x(11).exp()
+        s = one(y, ops.slice(y, (0,), (10,), (1,)).sum())
+        assert kinds(s) == ["map", "row"]
+        assert "a part of what the kernel computes" in explain(s.grouping, "exp", "sum")
+
     def test_layer_norm_is_one_row_nest(self):
         assert kinds(one(ops.layer_norm(x(N, 50), x(50, name="g"), x(50, name="b")))) == ["row"]
 
