@@ -16,7 +16,7 @@ from graphc import ops
 from graphc.errors import ArgumentError, ParameterError, ShapeError, UnknownNameError, did_you_mean
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node
-from graphc.locate import boundary, public
+from graphc.locate import boundary, leaving, public
 from graphc.runtime.locks import FUNCTION, held_for_forks
 from graphc.runtime.store import ParameterStore
 
@@ -55,7 +55,11 @@ def _quick_first(slow: Callable[..., Any]) -> Callable[..., Any]:
             out = quick(args[0])
             if out is not None:
                 return out
-        return slow(self, *args, **kwargs)
+        try:  # a boundary written out: a wrapper would cost a call
+            return slow(self, *args, **kwargs)
+        except Exception as e:
+            leaving(e)
+            raise
 
     return predict
 
