@@ -25,7 +25,7 @@ DROPPED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # settings that hold NumPy'
 def environment(threads: int) -> dict[str, str]:
     """The environment of every process, ours and the peers' alike."""
     env = {k: v for k, v in os.environ.items() if k not in DROPPED}
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GRAPHC_THREADS"):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # ours takes its number from the CPUs that the worker is bound to
         env[name] = str(threads)
     # no return of freed memory to the system between calls
     env.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 30))
