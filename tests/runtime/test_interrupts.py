@@ -159,7 +159,7 @@ def test_a_model_whose_parameters_were_being_made(at):
 
 
 def test_kernels_that_were_being_compiled(tmp_path):
-    number = int.from_bytes(os.urandom(3), "little")  # a kernel that no cache has
+    number = int.from_bytes(os.urandom(3), "little") >> 4  # a kernel that no cache has; nine times it is exact in float32
     told = []
 
     def progress(done, count, name):
