@@ -1,8 +1,8 @@
-"""The printer of contractions: a register tile of the result, one loop over K, any scalar IR as prologue and epilogue.
+"""The printer of contractions: a register tile of the result, loops over K, any scalar IR as prologue and epilogue.
 
-The tile is MR rows by NR lanes; each step of K multiplies a column of A by a row of B. Tiles at the edges run the same
-text with fewer valid rows and lanes. Threads take equal runs of tiles, panel by panel, so that a panel of B stays in
-cache while rows of A stream past it.
+The tile is MR rows by NR lanes; each step of K multiplies a column of A by a row of B (:mod:`products`). Tiles at the edges run
+the same text with fewer valid rows and lanes. Threads take equal runs of tiles, panel by panel, so that a panel of B stays in cache
+while rows of A stream past it; where K is long, they take parts of K in turn (:mod:`passes`).
 """
 
 from __future__ import annotations
