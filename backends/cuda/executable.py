@@ -41,8 +41,8 @@ class CudaSimExecutable(Compiled):
         fixed = {i.name: row_major(i.node.ndim) for i in self._kept}
         self.lowered: Lowered = lower(graph, Settings(0, fixed, may_choose=False))
         for node in self.lowered.graph.nodes:
-            if node.op.kind in ("scan", "custom"):
-                raise CompileError(f"{node.op.kind} is not yet on cuda-sim: {node!r}", hint='target="cpu" has it')
+            if node.op.kind == "custom":
+                raise CompileError(f"an operator without a scalar program runs on the reference only: {node!r}", hint="custom_op(..., scalar=)")
         self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
         self.program = Program(self.schedule)
 

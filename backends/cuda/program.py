@@ -10,16 +10,17 @@ import numpy as np
 
 from graphc.errors import CompileError, SimulationError
 from graphc.ir.dims import evaluate
-from graphc.schedule.program import Buffer, Check, Launch, Schedule
+from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
 
 from . import sim
 from .printers.contract import print_contract
 from .printers.loops import print_loops
+from .printers.scatter import print_scatter
 from .printers.text import Param, Printed
 
 __all__ = ["Kernel", "KernelLaunch", "Program"]
 
-PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract}
+PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
 THREADS = 128
 BLOCKS = 256
 """Threads a block, and most blocks a launch: kernels walk the rest in strides of the grid."""
@@ -50,9 +51,6 @@ class Program:
         self.kernels: dict[Launch, KernelLaunch] = {}
         for item in schedule.launches():
             nest = item.nest
-            if nest.kind not in PRINTERS:
-                what = ", ".join(map(repr, nest.nodes))
-                raise CompileError(f"{nest.kind} kernels are not yet on cuda-sim: {what}", hint='target="cpu" has them')
             comment = f"{nest.kind}: {' '.join(n.op.name for n in nest.nodes)}"
             printed = PRINTERS[nest.kind](nest, schedule.buffers, comment)
             name = f"kernel_{blake2b(printed.text.encode(), digest_size=6).hexdigest()}"
@@ -64,21 +62,32 @@ class Program:
         Each buffer has memory of its own, so that an access past its end cannot hide in a neighbour.
         """
         memory: dict[Buffer, sim.Memory] = {}
-        for item in self.schedule.items:
+        return memory, self._items(self.schedule.items, memory, dims, given, 0)
+
+    def _items(
+        self, items: list[Launch | Check | Repeat], memory: dict[Buffer, sim.Memory], dims: Mapping[str, int],
+        given: Mapping[str, np.ndarray], trip: int,
+    ) -> bool:  # fmt: skip
+        """Runs items in order; whether no check ended the run. ``trip`` counts through all repeats around them."""
+        for item in items:
             if isinstance(item, Check):
                 if not np.isfinite(self._memory(memory, item.buffer, dims, given).data).all():
-                    return memory, False
+                    return False
             elif isinstance(item, Launch):
-                self._launch(self.kernels[item], memory, dims, given)
+                self._launch(self.kernels[item], memory, dims, given, trip)
             else:
-                raise CompileError("scans are not yet on cuda-sim")
-        return memory, True
+                count = evaluate(item.count, dims)
+                if not all(self._items(item.body, memory, dims, given, trip * count + t) for t in range(count)):
+                    return False
+        return True
 
-    def _launch(self, k: KernelLaunch, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> None:
+    def _launch(
+        self, k: KernelLaunch, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray], trip: int
+    ) -> None:
         points = evaluate(k.printed.points, dims)
         if points == 0:
             return
-        args = {p.name: self._argument(p, memory, dims, given) for p in k.printed.params}
+        args = {p.name: np.int32(trip) if p.kind == "trip" else self._argument(p, memory, dims, given) for p in k.printed.params}
         blocks = min(-(-points * k.printed.width // THREADS), BLOCKS)
         sim.launch(k.printed.text, blocks, THREADS, args, f"{k.kernel.name} ({k.launch.nest.name})")
 

@@ -183,6 +183,8 @@ def _statement(s: ast.stmt) -> Code:
             return _store(s, target.value.id, _value(target.slice), _value(s.value))
     if isinstance(s, ast.For) and isinstance(s.target, ast.Name) and isinstance(s.iter, ast.Call) and not s.orelse:
         return _for(s.target.id, [_value(a) for a in s.iter.args], _block(s.body))
+    if isinstance(s, ast.While) and not s.orelse:
+        return _while(_value(s.test), _block(s.body))
     if isinstance(s, ast.If):
         return _if(_value(s.test), _block(s.body), _block(s.orelse))
     if isinstance(s, ast.Expr):
@@ -217,6 +219,16 @@ def _for(name: str, bounds: list[Code], body: list[Code]) -> Code:
             for statement in body:
                 statement(g, here)
             at = at + kind(step)
+
+    return run
+
+
+def _while(test: Code, body: list[Code]) -> Code:
+    def run(g: Grid, mask: np.ndarray) -> None:
+        while (here := mask & test(g, mask)).any():
+            for statement in body:
+                statement(g, here)
+            mask = here
 
     return run
 
@@ -431,6 +443,11 @@ def _call(e: ast.Call) -> Code:
         return lambda g, mask: g.met(mask, e)
     if name == "cuda.shfl_xor_sync":
         return _shuffle(e, args)
+    if name == "cuda.ballot_sync":
+        return _ballot(e, args)
+    if name == "cuda.ffs":
+        x = args[0]
+        return lambda g, mask: _find_first(x(g, mask))
     raise SimulationError(f"a function that the simulator does not know: {_show(e)}")
 
 
@@ -462,3 +479,21 @@ def _shuffle(e: ast.Call, args: list[Code]) -> Code:
         return value if np.ndim(value) == 0 else value[g.lane ^ int(distance)]
 
     return run
+
+
+def _ballot(e: ast.Call, args: list[Code]) -> Code:
+    def run(g: Grid, mask: np.ndarray) -> Any:
+        who, condition = (a(g, mask) for a in args)
+        if int(who) != 0xFFFFFFFF or condition.dtype != bool:
+            raise SimulationError(f"a ballot of part of a warp, or of something that is no condition: {_show(e)}")
+        g.met(mask, e)
+        votes = np.broadcast_to(condition, g.count).reshape(-1, WARP)
+        return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.int32).reshape(-1), WARP)
+
+    return run
+
+
+def _find_first(x: Any) -> Any:
+    """The number of the lowest bit that is set, from 1; 0 for none."""
+    low = np.asarray(x.astype(np.uint32) & -x.astype(np.uint32))
+    return np.where(low == 0, 0, np.log2(np.maximum(low, 1)) + 1).astype(np.int32)[()]

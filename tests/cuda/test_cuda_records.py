@@ -8,15 +8,15 @@ import re
 import numpy as np
 import pytest
 
+from graphc.autodiff import gradients
 from graphc.backends.cuda.printers.instructions import TABLE
 from graphc.compiler import compile_graph
-from graphc.errors import CompileError
+from graphc.ir.graph import Graph
 from graphc.loops.scalar import INSTRUCTIONS
+from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
-from graphc.passes.pipeline import Settings, lower
-from tests.ops.cases import OPS, assert_close, sample_graph, takes
+from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
 
-MISSING = {"scatter", "scan", "custom"}
 FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu", re.IGNORECASE)
 
 
@@ -30,11 +30,6 @@ CASES = [(op, d) for op in OPS for d in ("float32", "float64") if takes(op, d)]
 @pytest.mark.parametrize("op,dtype", CASES, ids=lambda v: getattr(v, "name", v))
 def test_the_simulator_computes_what_the_reference_says(op, dtype):
     graph, arrays, labels = sample_graph(op, dtype)
-    kinds = {n.op.kind for n in lower(graph, Settings()).graph.nodes}
-    if kinds & MISSING:
-        with pytest.raises(CompileError, match=r"not yet on cuda-sim: <(scatter_\w+|scan) "):
-            compile_graph(graph, "cuda-sim")
-        return
     exe = compile_graph(graph, "cuda-sim")
     found = exe(arrays)
     exact = compile_graph(graph, "reference", mode="exact" if dtype == "float32" else "faithful")(arrays)
@@ -43,6 +38,32 @@ def test_the_simulator_computes_what_the_reference_says(op, dtype):
         assert_close(found[name], exact[name], op.tolerance.get(dtype, 0.0), label)
     for k in exe.kernels:
         _is_plain_cuda(k.printed.text)
+
+
+SLOPES = [op for op in OPS if callable(op.grad) and op.name != "argmax" and any(has_floats(s) for s in op.samples())]
+
+
+@pytest.mark.parametrize("op", SLOPES, ids=lambda op: op.name)
+def test_gradients_are_those_of_the_reference(op):
+    """Of operators that have a rule: others are differentiated through these."""
+    graph, arrays, _ = sample_graph(op, "float64", has_floats)
+    wrt = [i for i in graph.inputs if i.node.dtype.is_float]
+    total = as_node(np.array(0.0))
+    for _, n in graph.outputs:
+        total = total + (n * n).sum() if n.dtype.is_float else total
+    grads = gradients([total], None, [i.node for i in wrt], allow_unused=True)
+    slope = Graph("gradient", graph.inputs, tuple((i.name, g) for i, g in zip(wrt, grads, strict=True)))
+    found, exact = (compile_graph(slope, target)(arrays) for target in ("cuda-sim", "reference"))
+    for i in wrt:
+        assert_close(found[i.name], exact[i.name], 10 * op.tolerance["float64"], f"{op.name}: gradient of {i.name}")
+
+
+@pytest.mark.parametrize("name", ["random_bits", "random_uniform", "dropout"])
+def test_random_numbers_have_the_bits_of_the_cpu(name):
+    graph, arrays, _ = sample_graph(next(op for op in OPS if op.name == name), "float32")
+    found, wanted = (compile_graph(graph, target)(arrays) for target in ("cuda-sim", "cpu"))
+    for k, v in wanted.items():
+        assert found[k].tobytes() == v.tobytes(), k
 
 
 def _is_plain_cuda(text: str) -> None:

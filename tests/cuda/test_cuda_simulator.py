@@ -162,8 +162,23 @@ def test_shuffles_move_values_across_a_warp():
     np.testing.assert_array_equal(found["p"], np.repeat([X[:32].sum(), X[32:].sum()], 32))
 
 
+def test_a_warp_votes_and_takes_what_was_found_one_by_one():
+    found = run(
+        f"i = {THREAD}", "m = np.uint32(cuda.ballot_sync(0xffffffff, p[i] > s))", "n = np.int32(0)",
+        "while m != 0:", "    n = np.int32(n * 3 + cuda.ffs(m))", "    m = np.uint32(m & (m - 1))", "q[i] = n",
+        threads=64, p=X, q=np.zeros(64, np.int32), s=np.float32(29),
+    )  # fmt: skip
+    # warp 0: lanes 30 and 31; warp 1: all of its lanes
+    second = 0
+    for lane in range(32):
+        second = int(np.int64(second * 3 + lane + 1).astype(np.int32))
+    assert found["q"].tolist() == [31 * 3 + 32] * 32 + [second] * 32
+    with pytest.raises(SimulationError, match="divergent warp"):
+        run(f"i = {THREAD}", "if i < 5:", "    m = cuda.ballot_sync(0xffffffff, i < 3)", p=X)
+
+
 def test_what_it_does_not_know_it_refuses():
-    for line in ("while True: pass", "v = cuda.shared.array(4, np.float32)", "v = p[0] < p[1] < p[2]", "v = w"):
+    for line in ("raise ValueError", "v = cuda.shared.array(4, np.float32)", "v = p[0] < p[1] < p[2]", "v = w"):
         with pytest.raises(SimulationError):
             run(line, p=X)
     with pytest.raises(SimulationError, match="whole warps"):

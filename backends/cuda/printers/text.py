@@ -14,6 +14,7 @@ from graphc.errors import CompileError
 from graphc.ir.dims import Expr, FloorDiv, Size, Sym, from_terms, lower, symbols
 from graphc.ir.dtypes import DType, int32, uint8
 from graphc.ir.node import Node
+from graphc.loops.build import TRIP
 from graphc.loops.nest import Axis, Nest, Write
 from graphc.loops.scalar import Scalar, operands, postorder
 from graphc.schedule.program import Buffer
@@ -25,10 +26,10 @@ __all__ = ["Block", "KernelText", "Param", "Printed"]
 
 @dataclass(frozen=True)
 class Param:
-    """One parameter: its name in the text, its type, and what fills it: a buffer, a size or a number."""
+    """One parameter: its name in the text, its type, and what fills it: a buffer, a size, a number or the trip of a repeat."""
 
     name: str
-    kind: str  # "buffer" | "size" | "number"
+    kind: str  # "buffer" | "size" | "number" | "trip"
     dtype: DType
     value: Any
 
@@ -80,7 +81,7 @@ class KernelText:
     def _param(self, key: Any, kind: str, prefix: str, dtype: DType, value: Any) -> str:
         if key not in self.params:
             number = sum(p.kind == kind for p in self.params.values())
-            self.params[key] = Param(f"{prefix}{number}", kind, dtype, value)
+            self.params[key] = Param(prefix if kind == "trip" else f"{prefix}{number}", kind, dtype, value)
         return self.params[key].name
 
     def pointer(self, node: Node) -> str:
@@ -89,13 +90,17 @@ class KernelText:
         dtype = b.type.dtype
         return self._param(key, "buffer", "p", uint8 if dtype.kind == "b" else dtype, b)  # a bool is a byte in memory
 
+    def var(self, name: str) -> str:
+        """The variable of a symbol; the trip number of a repeat is a parameter."""
+        return self._param("trip", "trip", "trip", int32, None) if name == TRIP else self.vars[name]
+
     def size(self, e: Size) -> str:
         """A size: tiny ones stand in the text, the others are parameters."""
         if isinstance(e, int) and 0 <= e <= 8:
             return str(e)
         return self._param(("size", e), "size", "s", int32, e)
 
-    def _int32(self, e: Size) -> str:
+    def typed(self, e: Size) -> str:
         """A typed size: one literal among the bounds of a range would make it count in 64 bits."""
         text = self.size(e)
         return f"np.int32({text})" if text.isdigit() else text
@@ -145,8 +150,8 @@ class KernelText:
             return self.size(e)
         if not isinstance(e, int) and len(e.terms) == 1 and e.terms[0][1] == 1 and len(e.terms[0][0]) == 1:
             (base, power), = e.terms[0][0]
-            if power == 1 and isinstance(base, Sym) and base.name in self.vars:
-                return self.vars[base.name]
+            if power == 1 and isinstance(base, Sym) and self._moves(base):
+                return self.var(base.name)
         found = self._find(e)
         if found is not None:
             return found
@@ -173,14 +178,14 @@ class KernelText:
 
     def _moves(self, atom: Any) -> bool:
         if isinstance(atom, Sym):
-            return atom.name in self.vars
+            return atom.name in self.vars or atom.name == TRIP
         if isinstance(atom, FloorDiv):
             return any(self._moves(b) for e in (atom.num, atom.den) if isinstance(e, Expr) for m, _ in e.terms for b, _p in m)
         return True
 
     def _atom(self, atom: Any) -> str:
         if isinstance(atom, Sym):
-            return self.vars[atom.name]
+            return self.var(atom.name)
         if isinstance(atom, Scalar):
             return self.value(atom)
         key = ("//", atom.num, atom.den)
@@ -224,7 +229,7 @@ class KernelText:
         if s.op == "load":
             names = symbols(s.attr[1][0])
             at = self.index(s.attr[1][0])
-            attr = f"{self.pointer(s.attr[0])}[{at}]" + (" != 0" if s.dtype.kind == "b" else "")
+            attr = self.element(s.attr[0], at)
             if s.args:
                 attr += f" if {self._held(s.args[0])} else {literal(0, s.dtype)}"
         elif s.op == "index":
@@ -236,17 +241,24 @@ class KernelText:
         text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
         self.names[self.name(s, text, block)] = s
 
+    def element(self, node: Node, at: str) -> str:
+        """An element of a buffer."""
+        return f"{self.pointer(node)}[{at}]" + (" != 0" if node.dtype.kind == "b" else "")
+
+    @staticmethod
+    def stored(value: str, dtype: DType) -> str:
+        """A value as memory holds it: bools are bytes."""
+        return f"np.uint8(1) if {value} else np.uint8(0)" if dtype.kind == "b" else value
+
     def store(self, w: Write) -> None:
-        value = self.value(w.value)
-        if w.value.dtype.kind == "b":
-            value = f"np.uint8(1) if {value} else np.uint8(0)"
+        value = self.stored(self.value(w.value), w.value.dtype)
         at = self.index(w.index[0])
         self.line(f"{self.pointer(w.node)}[{at}] = {value}")
 
     # -- frame -----------------------------------------------------------------------------------------------------------
     def open_points(self, axes: tuple[Axis, ...], points: Size, first: str, step: str) -> Block:
         """The loop over this thread's (or warp's) outer points, and the index of each axis from the running number."""
-        block = self.open(f"for u in range({first}, {self._int32(points)}, {step}):", *self.nest.outer)
+        block = self.open(f"for u in range({first}, {self.typed(points)}, {step}):", *self.nest.outer)
         for a in self.nest.outer:
             if a not in axes:
                 self.line(f"{self.vars[a.name]} = np.int32(0)")
@@ -263,7 +275,7 @@ class KernelText:
         return block
 
     def finish(self, points: Size, width: int) -> Printed:
-        order = {"buffer": 0, "size": 1, "number": 2}
+        order = {"buffer": 0, "size": 1, "number": 2, "trip": 3}
         params = sorted(self.params.values(), key=lambda p: order[p.kind])
         top = self.blocks[0]
         top.header = f"def kernel({', '.join(p.name for p in params)}):"

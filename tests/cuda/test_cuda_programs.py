@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc import nn, optim
+from graphc import nn, ops, optim
 from graphc.compiler import compile_graph
 from graphc.errors import NonFiniteError
+from graphc.schedule.program import Repeat
 from graphc.testing import build_graph
 
 
@@ -85,6 +86,53 @@ def test_more_points_than_threads_are_walked_in_strides_of_the_grid(monkeypatch)
     graph, arrays = build_graph(lambda x: (x.exp(), x.sum(-1), x.sum(0)), x)
     for name, value in compile_graph(graph, "reference")(arrays).items():
         np.testing.assert_allclose(compile_graph(graph, "cuda-sim")(arrays)[name], value, rtol=1e-5, atol=1e-5)
+
+
+# -- scatters and scans ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("blocks", [1, 2, 256])
+@pytest.mark.parametrize("combine", ["add", "set", "max"])
+def test_a_scatter_gives_the_same_bits_on_any_grid(combine, blocks, monkeypatch):
+    from graphc.backends.cuda import program
+
+    monkeypatch.setattr(program, "BLOCKS", blocks)
+    rng = np.random.default_rng(1)
+    base, rows = rng.normal(size=(37, 41)).astype(np.float32), rng.integers(-3, 40, 90)
+    new = rng.normal(size=(90, 41)).astype(np.float32)
+    wanted = base.copy()
+    for i, r in enumerate(rows):  # one by one, in order, in float32; indices that are no row are left out
+        if not 0 <= r < 37:
+            continue
+        wanted[r] = {"add": wanted[r] + new[i], "set": new[i], "max": np.maximum(wanted[r], new[i])}[combine]
+    graph, arrays = build_graph(lambda b, i, u: getattr(ops, f"scatter_{combine}")(b, i, u), base, rows, new)
+    exe = compile_graph(graph, "cuda-sim")
+    assert "scatter" in {k.launch.nest.kind for k in exe.kernels}
+    np.testing.assert_array_equal(exe(arrays)["o0"], wanted)
+
+
+def test_a_scan_is_its_launches_repeated_and_the_trip_is_a_parameter():
+    x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    graph, arrays = build_graph(lambda x: ops.scan(lambda h, x: (h * 0.5 + x, h), x[0] * 0.0, x)[1], x)
+    exe = compile_graph(graph, "cuda-sim")
+    (repeat,) = (i for i in exe.schedule.items if isinstance(i, Repeat))
+    assert repeat.count == 7 and any(p.kind == "trip" for i in repeat.body for p in exe.program.kernels[i].printed.params)
+    np.testing.assert_allclose(exe(arrays)["o0"], compile_graph(graph, "reference")(arrays)["o0"], rtol=1e-6)
+
+
+def test_a_scan_in_a_scan_has_one_flattened_trip():
+    x = np.random.default_rng(0).normal(size=(4, 5, 3)).astype(np.float32)
+
+    def inner(h, x):
+        new = (h + x).tanh()
+        return new, new
+
+    def outer(h, x):
+        last, all_ = ops.scan(inner, h, x)
+        return last * 0.5, all_
+
+    graph, arrays = build_graph(lambda x: ops.scan(outer, x[0, 0], x)[1], x)
+    exe = compile_graph(graph, "cuda-sim")
+    assert any(isinstance(j, Repeat) for i in exe.schedule.items if isinstance(i, Repeat) for j in i.body)
+    np.testing.assert_allclose(exe(arrays)["o0"], compile_graph(graph, "reference")(arrays)["o0"], rtol=1e-5, atol=1e-6)
 
 
 # -- the form of kernels -----------------------------------------------------------------------------------------------------
