@@ -41,6 +41,7 @@ INSTRUCTIONS: dict[str, str] = {
     "rint": "round to nearest even",
     "trunc": "round to zero",
     "absolute": "|x|",
+    "ldexp": "x * 2**y for an integral float y, rounded once; |y| at most twice the largest exponent",
     "mulhi": "the high word of an unsigned 32-bit product",
     "bit_and": "x & y (logical and for bool)",
     "bit_or": "x | y",
@@ -161,6 +162,9 @@ class Scalar:
 
     def maximum(self, y: Scalar | Number) -> Scalar:
         return _binary("maximum", self, y)
+
+    def ldexp(self, y: Scalar | Number) -> Scalar:
+        return _binary("ldexp", self, y)
 
     def mulhi(self, y: Scalar | Number) -> Scalar:
         return _binary("mulhi", self, y)

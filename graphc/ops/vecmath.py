@@ -97,12 +97,6 @@ def _two_to(n: Scalar) -> Scalar:
 
 
 # -- exponentials ----------------------------------------------------------------------------------------------------------
-def _scaled(p: Scalar, n: Scalar) -> Scalar:
-    """p * 2**n in two steps, so that results near both ends of the range come out right."""
-    half = (n * 0.5).floor()
-    return p * _two_to(half) * _two_to(n - half)
-
-
 def _reduced(x: Scalar) -> tuple[Scalar, Scalar]:
     """(n, r) with x = n ln2 + r and |r| <= ln2 / 2."""
     n = (x * LOG2E_HI).rint()
@@ -119,7 +113,7 @@ def exp(x: Scalar) -> Scalar:
     double = x.dtype == float64
     lo, hi = (-746.0, 710.0) if double else (-104.0, 89.0)
     n, r = _reduced(x.maximum(lo).minimum(hi))  # maximum keeps NaN
-    return _scaled(_exp_series(r, 13 if double else 7), n)
+    return _exp_series(r, 13 if double else 7).ldexp(n)
 
 
 def exp2(x: Scalar) -> Scalar:
@@ -128,7 +122,7 @@ def exp2(x: Scalar) -> Scalar:
     lo, hi = (-1076.0, 1025.0) if double else (-151.0, 129.0)
     clamped = x.maximum(lo).minimum(hi)
     n = clamped.rint()
-    return _scaled(_exp_series((clamped - n) * math.log(2.0), 13 if double else 7), n)
+    return _exp_series((clamped - n) * math.log(2.0), 13 if double else 7).ldexp(n)
 
 
 def expm1(x: Scalar) -> Scalar:
@@ -242,7 +236,7 @@ def pow_(x: Scalar, y: Scalar) -> Scalar:
     p_lo = y.fma(hi, -p) + y * lo
     p_lo = (p.abs() < 800.0).select(p_lo, 0.0)  # what overflows has no second part
     n, r = _reduced(p.maximum(-746.0).minimum(710.0))
-    magnitude = _scaled(_exp_series(r + p_lo, 13), n)
+    magnitude = _exp_series(r + p_lo, 13).ldexp(n)
     # log 0 and log infinity, times y
     zero, infinite = a.eq(0.0), a.eq(inf)
     up = (y > 0.0).select(zero.select(const(0.0, float64), inf), zero.select(inf, 0.0))

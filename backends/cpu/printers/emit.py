@@ -6,7 +6,7 @@ a 1x1 tile; the machine layer broadcasts. A value is computed in the outermost s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ __all__ = ["Emitter", "Lanes", "lane_stride"]
 
 FUNCTIONS = {
     "add": "add", "sub": "sub", "mul": "mul", "div": "div", "neg": "neg", "fma": "fma", "minimum": "minimum", "maximum": "maximum",
-    "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "rint": "rint", "trunc": "trunc", "absolute": "absolute", "mulhi": "mulhi",
+    "sqrt": "sqrt", "floor": "floor", "ceil": "ceil", "rint": "rint", "trunc": "trunc", "absolute": "absolute", "mulhi": "mulhi", "ldexp": "ldexp",
     "bit_and": "bit_and", "bit_or": "bit_or", "bit_xor": "bit_xor", "bit_not": "bit_not", "shl": "shl", "shr": "shr",
     "lt": "lt", "le": "le", "eq": "eq", "ne": "ne", "select": "select",
 }  # fmt: skip
@@ -71,6 +71,16 @@ def _constant_in_tile(f: FloorDiv, axis: str, count: int) -> bool:
     rest = f.num - atom_size(Sym(axis))
     terms = rest.terms if isinstance(rest, Expr) else (((), rest),)
     return all(c % count == 0 for _, c in terms)
+
+
+class _Known(Container[object]):
+    """What stands in a variable already, here."""
+
+    def __init__(self, emitter: Emitter):
+        self.emitter = emitter
+
+    def __contains__(self, s: object) -> bool:
+        return isinstance(s, Scalar) and s.op != "const" and self.emitter._find(s) is not None
 
 
 class Emitter(KernelText):
@@ -134,8 +144,8 @@ class Emitter(KernelText):
     # -- values ----------------------------------------------------------------------------------------------------------
     def value(self, root: Scalar) -> str:
         """The variable that holds a scalar, printing what is missing."""
-        for t in postorder([root]):
-            if t.op != "const" and self._find(t) is None:
+        for t in postorder([root], _Known(self)):
+            if t.op != "const":
                 self._emit(t)
         return self.name(root)
 
@@ -192,7 +202,10 @@ class Emitter(KernelText):
             return f"{self.make('splat', s.dtype, 1, 1)}({self.number(s.attr)})"
         if s.op in ("cast", "bitcast"):
             return f"{self.make(s.op, s.dtype)}({self.name(s.args[0])})"
-        return f"{self.fn(FUNCTIONS[s.op])}({', '.join(self._operand(a, s) for a in s.args)})"
+        args = s.args
+        if s.op in ("minimum", "maximum") and args[1].op == "const":  # whose first operand is no NaN is one instruction
+            args = args[::-1]
+        return f"{self.fn(FUNCTIONS[s.op])}({', '.join(self._operand(a, s) for a in args)})"
 
     def _operand(self, a: Scalar, user: Scalar) -> str:
         if a.op == "const" and all(x.op == "const" for x in user.args):

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from graphc.ir.dims import Size, floordiv
-from graphc.loops.nest import Axis, Nest, Stage
-from graphc.loops.scalar import Scalar, postorder
+from graphc.loops.nest import Axis, Nest
+from graphc.loops.scalar import postorder
 
 from ..machine_facts import Facts
 from .emit import Emitter, Lanes, lane_stride
+from .rows import ROWS, print_passes, roots_of, rows_axis, whole
 from .text import Printed
 
 __all__ = ["print_loops"]
 
-HORIZONTAL = {"add": "hsum", "mul": "hprod", "maximum": "hmax", "minimum": "hmin", "bit_or": "hany", "bit_and": "hall"}
-
+SUMS = 16
+"""Vectors of sums that a fold along an outer axis holds in registers."""
+PARTS = 4
+"""Parts that are left to share among threads, at least, where such a fold takes wide lanes."""
 
 def print_loops(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> Printed:  # type: ignore[type-arg]
     """The kernel of a map or row nest."""
     axis = choose_lane_axis(nest)
+    inside = axis is not None and axis in nest.inner
     count = lanes_for(nest, axis, facts)
     across = transposed_axis(nest, axis)
     if across is not None:
         count = max(facts.width * 4 // max(buffers[w.node].type.dtype.itemsize for w in nest.writes()), 2)
     lanes = Lanes(axis.name, count, "w") if axis is not None else None
     rows = Lanes(across.name, count, "h") if across is not None else None
+    if axis is not None and inside:
+        across = rows_axis(nest, axis)
+        rows = Lanes(across.name, ROWS, "h") if across is not None else None
     out = Emitter(buffers, lanes, rows, comment)
-    inside = axis is not None and axis in nest.inner
     blocks = [a for a in nest.outer if a is not axis and a is not across]
     # blocked axes vary fastest over units: neighbours in memory stay on one thread
-    blocks += [a for a in (across, axis) if a is not None and not inside]
-    tiled = {a.name: x for a, x in ((axis, lanes), (across, rows)) if a is not None and x is not None and not inside}
+    blocks += [a for a in (across, axis) if a is not None and not (inside and a is axis)]
+    tiled = {a.name: x for a, x in ((None if inside else axis, lanes), (across, rows)) if a is not None and x is not None}
     _open_units(out, nest, blocks, tiled)
-    for stage in nest.stages:
-        _stage(out, nest, stage, axis if inside else None, count)
+    print_passes(out, nest, axis if inside else None)
     out.close()
     return Printed(out.render(), out.slots, names=out.names)
 
@@ -71,15 +75,32 @@ def transposed_axis(nest: Nest, lane: Axis | None) -> Axis | None:
     return None
 
 
+def hardware_lanes(nest: Nest, facts: Facts) -> int:
+    """Lanes of a vector of the widest float of the nest."""
+    widest = max((t.dtype.itemsize for t in postorder(nest.roots()) if t.dtype.is_float), default=4)
+    return max(facts.width * 4 // widest, 2)
+
+
 def lanes_for(nest: Nest, axis: Axis | None, facts: Facts) -> int:
-    """Lanes of a tile: the hardware's for the widest float of the nest, twice as many for cheap long loops."""
+    """Lanes of a tile along an outer axis: the hardware's for the widest float of the nest, more of them for cheap long loops.
+
+    A fold along rows of memory takes as much of each row as registers can hold sums of: rows lie far apart, each on a page of
+    its own, and often on the same few sets of the caches.
+    """
     if axis is None:
         return 1
-    widest = max((t.dtype.itemsize for t in postorder(nest.roots()) if t.dtype.is_float), default=4)
-    count = max(facts.width * 4 // widest, 2)
-    long = not isinstance(axis.size, int) or axis.size >= 8 * count
-    work = len(postorder(nest.roots()))
-    return count * 2 if long and work <= 40 else count
+    count = hardware_lanes(nest, facts)
+    if axis in nest.inner:
+        return count  # each pass may take more
+    if not nest.inner:
+        work = len(postorder(nest.roots()))
+        return count * 2 if work <= 40 and (not isinstance(axis.size, int) or axis.size >= 8 * count) else count
+    work = max(len(postorder(roots_of(st))) for st in nest.stages)
+    sums = max(len(st.accs) for st in nest.stages)
+    most = 1 if work > 40 else max(SUMS >> (max(sums * 4, work) // 4).bit_length() - 1, 2)
+    while most > 1 and (not isinstance(axis.size, int) or axis.size < PARTS * most * count):
+        most //= 2
+    return count * most
 
 
 def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lanes]) -> None:
@@ -119,89 +140,8 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lan
             out.line(f"{x.valid} = {_valid(out, a, x.count)}")
 
 
-def whole(size: Size, count: int) -> bool:
-    """Whether ``count`` divides a size, whatever its named dims are."""
-    return floordiv(size, count) * count == size
-
-
 def _valid(out: Emitter, axis: Axis, count: int) -> str:
     """How many of a block's elements are valid. Where all blocks are whole, the text says so, and the compiler drops the masks."""
     if whole(axis.size, count):
         return str(count)
     return f"{out.fn('least')}({count}, {out.int_expr(axis.size)} - {out.vars[axis.name]})"
-
-
-def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, count: int) -> None:
-    for w in stage.points:
-        out.store(w)
-    if not stage.accs and not stage.writes:
-        return
-    unit = out.chain[-1]
-    per_lane = out.lanes is not None and lane is None
-    for a in stage.accs:
-        wide = lane is not None or (per_lane and out.varies(a.value)[1])
-        shape = (1, count) if wide else (1, 1)
-        out.line(f"a{a.number} = {out.make('splat', a.value.dtype, *shape)}({out.literal(a.neutral, a.value.dtype)})")
-    others = [a for a in nest.inner if a is not lane]
-    for x in others:
-        out.open(f"for {out.vars[x.name]} in range({out.int_expr(x.size)}):", frozenset({x.name}))
-    if lane is None:
-        _pass(out, stage, 0)
-    else:
-        _blocks(out, stage, lane, count)
-    for _ in others:
-        out.close()
-    for a in stage.accs:
-        if lane is not None:
-            out.line(f"r{a.number} = {out.fn(HORIZONTAL[a.combine])}(a{a.number}, {count})")
-            out.acc_names[a.number] = (f"r{a.number}", (False, False), unit)
-        else:
-            out.acc_names[a.number] = (f"a{a.number}", (False, per_lane and out.varies(a.value)[1]), unit)
-
-
-def _blocks(out: Emitter, stage: Stage, lane: Axis, count: int) -> None:
-    """The pass over an axis block by block: whole blocks in a loop without masks, then the rest."""
-    var, size, axes = out.vars[lane.name], out.int_expr(lane.size), frozenset({lane.name})
-    end = size if whole(lane.size, count) else f"{size} // {count} * {count}"
-    out.open(f"for {var} in range(0, {end}, {count}):", axes)
-    out.line(f"w = {count}")
-    _pass(out, stage, 0)
-    out.close()
-    if end != size:
-        out.open(f"if {end} < {size}:", axes)
-        out.line(f"{var} = {end}")
-        out.line(f"w = {size} - {var}")
-        _pass(out, stage, count)
-        out.close()
-
-
-def _pass(out: Emitter, stage: Stage, count: int) -> None:
-    """What a pass does at one place; ``count`` is the size of a block that is not whole (0: it is)."""
-    for w in stage.writes:
-        out.store(w)
-    for a in stage.accs:
-        value = out.value(a.value)
-        if count:
-            value = _valid_only(out, a.value, value, a.neutral, count)
-        out.line(f"a{a.number} = {out.fn(a.combine)}(a{a.number}, {value})")
-
-
-def _valid_only(out: Emitter, s: Scalar, value: str, neutral: float, count: int) -> str:
-    """Lanes past the end feed the neutral element."""
-    if neutral == 0 and _zero_outside(s):
-        return value
-    keep = f"{out.fn('lt')}({out.make('iota', 'i64', 1, count)}(0, 0, 1), w)"
-    return f"{out.fn('select')}({keep}, {value}, {out.literal(neutral, s.dtype)})"
-
-
-def _zero_outside(s: Scalar) -> bool:
-    """Whether a value is 0 in masked lanes because every path to it is a product of masked loads."""
-    if s.op == "load":
-        return True
-    if s.op == "mul":
-        return any(_zero_outside(a) for a in s.args) and all(_finite_outside(a) for a in s.args)
-    return s.op in ("neg", "absolute", "cast") and _zero_outside(s.args[0])
-
-
-def _finite_outside(s: Scalar) -> bool:
-    return s.op in ("load", "const") or (s.op in ("mul", "add", "sub", "neg") and all(_finite_outside(a) for a in s.args))

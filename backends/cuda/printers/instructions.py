@@ -50,6 +50,7 @@ TABLE: dict[str, Entry] = {
     "rint": _libdevice("rint"),
     "trunc": _libdevice("trunc"),
     "absolute": {"f": "libdevice.fabs{f}({x})", "i": "{t}(-{x} if {x} < 0 else {x})", "*": "{x}"},
+    "ldexp": "libdevice.ldexp{f}({x}, np.int32({y}))",
     "mulhi": "{t}((np.uint64({x}) * np.uint64({y})) >> np.uint64(32))",
     # bits
     "bit_and": {"b": "{x} and {y}", "*": "{t}({x} & {y})"},

@@ -8,6 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
+from ..loader import host_cpu
 from .types import (
     ELEMENT,
     I32,
@@ -151,6 +152,58 @@ def _mulhi(b: Any, code: str, x: Any, y: Any) -> Any:
     return b.trunc(b.lshr(product, ir.Constant(wide, [32] * wide.count)), x.type)
 
 
+def _ldexp(b: Any, code: str, x: Any, n: Any) -> Any:
+    """x * 2**n. AVX-512 has an instruction for it; elsewhere two factors whose exponents every float has are multiplied in,
+    so that only the last product rounds."""
+    if not _is_float(code):
+        raise TypeError(f"ldexp of {code}")
+    if "+avx512vl" in host_cpu()[1].split(","):
+        width = 512 // (32 if code == "f32" else 64)
+        return _in_pieces(b, width, _scalef, x, n)
+    bits, bias, one = (23, 127, 1.5 * 2.0**23) if code == "f32" else (52, 1023, 1.5 * 2.0**52)
+    ints = ir.VectorType(ELEMENT["i32" if code == "f32" else "i64"], x.type.count)
+
+    def constant(t: Any, value: float) -> Any:
+        return ir.Constant(t, [value] * t.count)
+
+    def two_to(e: Any) -> Any:  # beside 1.5 * 2**52 the last bits of a float count in ones
+        i = b.bitcast(b.fadd(e, constant(e.type, one)), ints)
+        return b.bitcast(b.shl(b.add(i, constant(ints, bias)), constant(ints, bits)), x.type)
+
+    half = _call(b, "floor", b.fmul(n, constant(n.type, 0.5)))
+    return b.fmul(b.fmul(x, two_to(half)), two_to(b.fsub(n, half)))
+
+
+def _scalef(b: Any, x: Any, n: Any) -> Any:
+    t = x.type
+    name = f"llvm.x86.avx512.mask.scalef.{'ps' if str(t.element) == 'float' else 'pd'}.{t.count * (32 if str(t.element) == 'float' else 64)}"
+    mask = ir.IntType(max(t.count, 8))
+    args = [x, n, _zero(t), ir.Constant(mask, (1 << max(t.count, 8)) - 1)]
+    if name.endswith("512"):
+        args.append(I32(4))  # the current rounding mode
+    return b.call(llvm_fn(b, name, t, [a.type for a in args]), args)
+
+
+def _in_pieces(b: Any, width: int, emit: Any, *rows: Any) -> Any:
+    """A target's instruction over rows of any length: in vectors of the hardware's size, short rows filled up to a quarter of it."""
+    count = rows[0].type.count
+    size = min(width, max(width // 4, 1 << (count - 1).bit_length()))
+    total = -(-count // size) * size
+
+    def shuffle(v: Any, index: list[int]) -> Any:
+        return b.shuffle_vector(v, ir.Constant(v.type, ir.Undefined), ir.Constant(ir.VectorType(I32, len(index)), index))
+
+    parts = []
+    for at in range(0, total, size):
+        lanes = [min(j, count - 1) for j in range(at, at + size)]
+        parts.append(emit(b, *(shuffle(r, lanes) for r in rows)))
+    while len(parts) > 1:
+        pairs = zip(parts[::2], parts[1::2], strict=False)
+        index = ir.Constant(ir.VectorType(I32, 2 * parts[0].type.count), list(range(2 * parts[0].type.count)))
+        parts = [b.shuffle_vector(p, q, index) for p, q in pairs]
+    return parts[0] if parts[0].type.count == count else shuffle(parts[0], list(range(count)))
+
+
 def _absolute(b: Any, code: str, x: Any) -> Any:
     if _is_float(code):
         return _call(b, "fabs", x)
@@ -193,6 +246,7 @@ ceil = _operation("ceil", 1, _round("ceil"))
 rint = _operation("rint", 1, _round("rint"))
 trunc = _operation("trunc", 1, _round("trunc"))
 absolute = _operation("absolute", 1, _absolute)
+ldexp = _operation("ldexp", 2, _ldexp)
 mulhi = _operation("mulhi", 2, _mulhi)
 bit_and = _operation("bit_and", 2, lambda b, c, x, y: b.and_(x, y))
 bit_or = _operation("bit_or", 2, lambda b, c, x, y: b.or_(x, y))
