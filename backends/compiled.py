@@ -12,7 +12,7 @@ from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, PassRecord
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.explain import explain
-from graphc.schedule.groups import Decision
+from graphc.schedule.group import Decision
 from graphc.schedule.memory import MemoryPlan, plan_memory
 from graphc.schedule.program import Schedule
 

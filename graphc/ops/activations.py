@@ -156,6 +156,6 @@ def logsumexp(x: Node, axis: Any = None, keepdims: bool = False) -> Node:
     """``log(sum(exp(x)))`` over ``axis`` (all axes if None), shifted by the maximum; a row of -inf gives -inf."""
     axes = normal_axes(axis, x.ndim)
     m = reduce_max(x, axes)
-    m = where(lt(absolute(m), math.inf), m, 0.0)  # -inf - -inf would be NaN
-    out = log(reduce_sum(exp(x - spread(x, axes, m)), axes)) + m
+    out = log(reduce_sum(exp(x - spread(x, axes, m)), axes)) + m  # the exponentials are those of softmax, the gradient
+    out = where(lt(absolute(m), math.inf), out, m)  # inf - inf would be NaN
     return keep(x, axes, out) if keepdims else out

@@ -9,7 +9,7 @@ index at which the group computes it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ..errors import CompileError
@@ -21,72 +21,16 @@ from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
 from ..loops.products import contraction_of
 from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
+from .group import Decision, FoldMember, Group, axis_name, canonical, maker
 from .limits import Limits
+from .merging import merge_groups
 from .prologues import find_prologues
 from .updates import UpdatePaths
 
 SIBLINGS = 8
 """How many of the last groups are looked at for one that reads the same values."""
 
-__all__ = ["Decision", "FoldMember", "Group", "Grouping", "group_graph"]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Why two nodes ended up in one kernel, or did not."""
-
-    producer: Node
-    consumer: Node
-    fused: bool
-    reason: str
-
-
-@dataclass
-class FoldMember:
-    """A fold inside a group: its scalar, combining instruction and accumulator number."""
-
-    value: Scalar
-    combine: str
-    neutral: float
-    number: int
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes of one kernel. ``index`` is where each member stands in the group's axes, ``body`` its scalar."""
-
-    number: int
-    kind: str
-    outer: list[Axis] = field(default_factory=list)
-    inner: list[Axis] = field(default_factory=list)
-    index: dict[Node, tuple[Size, ...]] = field(default_factory=dict)
-    body: dict[Node, Scalar] = field(default_factory=dict)
-    folds: dict[Node, FoldMember] = field(default_factory=dict)
-    full: tuple[Axis, ...] = ()
-    """All axes in the order in which full-size members have them."""
-    contract: Contract | None = None
-    prologue: tuple[Node, ...] = ()
-    """What a contraction computes of its operands, on the way."""
-    anchor: Node | None = None
-    scatter: Scatter | None = None
-
-    @property
-    def ranges(self) -> dict[str, Size]:
-        return {a.name: a.size for a in (*self.outer, *self.inner)}
-
-    def loads(self) -> Iterable[Scalar]:
-        """Every load of every member, operands of the contraction included."""
-        roots = [*self.body.values(), *(f.value for f in self.folds.values())]
-        if self.contract is not None:
-            roots += [self.contract.a, self.contract.b]
-        return dict.fromkeys(t for r in roots for t in loads(r))
-
-    def spaces(self) -> list[tuple[Axis, ...]]:
-        """The iteration spaces in which a further member may stand: full, or one value an outer point."""
-        out = [self.full]
-        if self.inner:
-            out.append(tuple(a for a in self.full if a in self.outer) if self.full else tuple(self.outer))
-        return out
+__all__ = ["Grouping", "group_graph"]
 
 
 class Grouping:
@@ -157,11 +101,6 @@ class Grouping:
         return max(homes, key=lambda g: g.number, default=None)
 
 
-def maker(node: Node) -> Node:
-    """The node that computes a value: results of a tuple come from the node behind them."""
-    return node.inputs[0] if node.op.kind == "tuple" else node
-
-
 def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ...] | None:
     """The index of a node of ``shape`` in a space: axes are matched in order, sizes of 1 stand at 0."""
     real = [a for a in space if a.size != 1]
@@ -176,9 +115,7 @@ def index_of(shape: tuple[Size, ...], space: tuple[Axis, ...]) -> tuple[Size, ..
     return tuple(out) if not real else None
 
 
-def group_graph(
-    graph: Graph, trip: Size = 0, limits: Limits | None = None, layouts: Mapping[Node, Layout] | None = None
-) -> Grouping:
+def group_graph(graph: Graph, trip: Size = 0, limits: Limits | None = None, layouts: Mapping[Node, Layout] | None = None) -> Grouping:
     """Places every node of a decomposed graph. ``layouts`` are those of values that do not lie row by row."""
     g = Grouping(graph, trip, limits, layouts)
     order = _by_depth(graph)
@@ -205,6 +142,7 @@ def group_graph(
             raise CompileError(
                 f"{node.op.name} cannot be compiled: its record has neither lower= nor nest=", hint='target="reference" runs it'
             )
+    merge_groups(g)
     return g
 
 
@@ -394,8 +332,8 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
     mapping: dict[str, Size] = {}
     for t in loads(body):
         if t.attr[0] in home.index:
-            for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
-                here, there = _symbol(mine), _symbol(theirs)
+            for mine, theirs in zip(t.attr[1], canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
+                here, there = axis_name(mine), axis_name(theirs)
                 if here in names:
                     mapping.setdefault(here, theirs)
                 elif here is None and there in sizes and not symbols(mine) & mapping.keys():
@@ -408,7 +346,7 @@ def _candidates(home: Group, node: Node, probe: list[Axis], body: Scalar) -> Ite
             at = mapping.get(a.name)
             if a.size == 1:
                 out.append(0)
-            elif at is not None and at not in out and sizes.get(_symbol(at) or "", a.size) == a.size:
+            elif at is not None and at not in out and sizes.get(axis_name(at) or "", a.size) == a.size:
                 out.append(at)  # (two axes on one of the group would be the diagonal)
             elif at is None and left and left[0].size == a.size:
                 out.append(sym(left.pop(0).name))
@@ -442,13 +380,9 @@ def _split(e: Size, axes: dict[str, Axis], name: str, size: Size) -> dict[str, S
 def _misread(home: Group, roots: Iterable[Scalar]) -> Node | None:
     """A member that is read at an index where the group does not have it, or before it is complete."""
     for t in (t for r in roots for t in loads(r)):
-        if t.attr[0] in home.index and (t.args or t.attr[1] != _canonical(t.attr[0], home.index[t.attr[0]])):
+        if t.attr[0] in home.index and (t.args or t.attr[1] != canonical(t.attr[0], home.index[t.attr[0]])):
             return t.attr[0]  # type: ignore[no-any-return]
     return None
-
-
-def _canonical(node: Node, idx: tuple[Size, ...]) -> tuple[Size, ...]:
-    return tuple(0 if d == 1 else i for i, d in zip(idx, node.shape, strict=True))
 
 
 def _place_fold(g: Grouping, node: Node) -> None:
@@ -509,8 +443,8 @@ def _join_fold(
     for t in loads(value):
         if t.attr[0] not in home.index:
             continue
-        for mine, theirs in zip(t.attr[1], _canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
-            a, b = _symbol(mine), _symbol(theirs)
+        for mine, theirs in zip(t.attr[1], canonical(t.attr[0], home.index[t.attr[0]]), strict=True):
+            a, b = axis_name(mine), axis_name(theirs)
             if a is None or b is None:
                 if mine != theirs:
                     return f"{t.attr[0].op.name} is read at a shifted index"
@@ -518,13 +452,13 @@ def _join_fold(
             if mapping.setdefault(a, sym(b)) != sym(b):
                 return f"{t.attr[0].op.name} is read at two indices"
     names = {a.name for a in home.full}
-    images = [_symbol(m) for m in mapping.values()]
+    images = [axis_name(m) for m in mapping.values()]
     if len(set(images)) != len(images) or set(images) != names or set(mapping) != {a.name for a in (*outer, *inner)}:
         return "the fold runs over other axes than the kernel"
     sizes = {a.name: a.size for a in home.full}
-    if any(sizes[_symbol(mapping[a.name]) or ""] != a.size for a in (*outer, *inner)):
+    if any(sizes[axis_name(mapping[a.name]) or ""] != a.size for a in (*outer, *inner)):
         return "the fold runs over a part of what the kernel computes"
-    folded = {_symbol(mapping[a.name]) for a in inner}
+    folded = {axis_name(mapping[a.name]) for a in inner}
     if home.kind == "row" and folded != {a.name for a in home.inner}:
         return "the kernel folds other axes"
     value = substitute_scalar(value, mapping, home.ranges)
@@ -534,18 +468,10 @@ def _join_fold(
         home.kind = "row"
         home.inner = [a for a in home.full if a.name in folded]
         home.outer = [a for a in home.full if a.name not in folded]
-    home.index[node] = tuple(mapping[_symbol(i)] if _symbol(i) else i for i in at)  # type: ignore[index]
+    home.index[node] = tuple(mapping[axis_name(i)] if axis_name(i) else i for i in at)  # type: ignore[index]
     home.folds[node] = FoldMember(value, fold.combine, fold.neutral, len(home.folds))
     g.home[node] = home
     return ""
-
-
-def _symbol(e: Size) -> str | None:
-    if isinstance(e, Expr) and len(e.terms) == 1:
-        ((mono, coef),) = e.terms
-        if coef == 1 and len(mono) == 1 and mono[0][1] == 1 and isinstance(mono[0][0], Sym):
-            return mono[0][0].name
-    return None
 
 
 def _place_contract(g: Grouping, node: Node) -> None:

@@ -12,7 +12,7 @@ from ..ir.types import Shape
 from ..loops import scalar as s
 from ..loops.nest import Acc, Axis, Nest, Stage, Write
 from ..loops.scalar import Scalar, postorder
-from .groups import Group
+from .group import Group
 
 __all__ = ["Place", "build_nest", "resolve"]
 

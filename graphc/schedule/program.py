@@ -21,7 +21,8 @@ from ..loops.build import TRIP
 from ..loops.channels import channels_last_values
 from ..loops.nest import Axis, Nest, Stage, Write
 from ..loops.scalar import postorder
-from .groups import Decision, Grouping, group_graph, maker
+from .group import Decision, maker
+from .groups import Grouping, group_graph
 from .limits import Limits
 from .nests import Place, build_nest, resolve
 

@@ -73,7 +73,7 @@ def _constant_in_tile(f: FloorDiv, axis: str, count: int) -> bool:
     return all(c % count == 0 for _, c in terms)
 
 
-class _Known(Container[object]):
+class _Known(Container[Scalar]):
     """What stands in a variable already, here."""
 
     def __init__(self, emitter: Emitter):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from graphc.ir.dims import Size, coefficient, floordiv, prod, symbols
+from graphc.ir.node import Node
 from graphc.loops.nest import Axis, Nest, Stage
 from graphc.loops.scalar import Scalar, operands, postorder, values_in
 
@@ -25,6 +26,8 @@ SHORT = 512
 """Elements of a row up to which rows are short."""
 WORTH = 8
 """Instructions from which on a value is kept for the next pass instead of computed again."""
+LITTLE = 24
+"""Instructions of a pass up to which it waits for memory."""
 CHEAP = {"load", "const", "arg", "index", "acc"}
 
 
@@ -52,11 +55,33 @@ def print_passes(out: Emitter, nest: Nest, lane: Axis | None) -> None:
     kept = _Kept()
     if lane is not None and nest.inner == (lane,):
         kept = _values_to_keep(out, nest, lane)
+    passes = [st for st in nest.stages if st.accs or st.writes]
+    fetching = passes[-2] if len(passes) > 1 and lane is not None and out.rows is None else None
     for stage in nest.stages:
-        _stage(out, nest, stage, lane, kept)
+        _stage(out, nest, stage, lane, kept, _streams(nest, lane) if lane is not None and stage is fetching else [])
 
 
-def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, kept: _Kept) -> None:
+def _streams(nest: Nest, lane: Axis) -> list[tuple[Node, Size]]:
+    """Where the next row lies in memory and where this one's results go, in a kernel that has so little to do that it waits for them:
+    they are asked for while a pass goes over what is in the caches."""
+    if not nest.outer or any(len(postorder(roots_of(st))) > LITTLE for st in nest.stages):
+        return []
+    row = nest.outer[-1].name
+    found: dict[tuple[Node, Size], None] = {}
+    for t in postorder(nest.roots()):
+        if t.op == "load" and not t.args and not values_in(t.attr[1][0]):
+            (e,) = t.attr[1]
+            step = coefficient(e, row)
+            if step and lane_stride(e, lane.name, 1) == 1:
+                found[t.attr[0], e + step] = None
+    for w in nest.writes():
+        (e,) = w.index
+        if not values_in(e) and lane_stride(e, lane.name, 1) == 1:
+            found[w.node, e] = None
+    return list(found)
+
+
+def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, kept: _Kept, ahead: list[tuple[Node, Size]]) -> None:
     for w in stage.points:
         out.store(w)
     if not stage.accs and not stage.writes:
@@ -77,7 +102,7 @@ def _stage(out: Emitter, nest: Nest, stage: Stage, lane: Axis | None, kept: _Kep
     if lane is None:
         _pass(out, stage, 0, kept)
     else:
-        _blocks(out, stage, lane, count, kept)
+        _blocks(out, stage, lane, count, kept, ahead)
     for _ in others:
         out.close()
     for a in stage.accs:
@@ -158,7 +183,7 @@ def _along(order: list[Scalar], lane: Axis) -> list[Scalar]:
 
 
 # -- passes -----------------------------------------------------------------------------------------------------------------
-def _blocks(out: Emitter, stage: Stage, lane: Axis, count: int, kept: _Kept) -> None:
+def _blocks(out: Emitter, stage: Stage, lane: Axis, count: int, kept: _Kept, ahead: list[tuple[Node, Size]]) -> None:
     """The pass over an axis block by block: whole blocks in a loop without masks, then the rest."""
     var, size, axes = out.vars[lane.name], out.int_expr(lane.size), frozenset({lane.name})
     end = size if whole(lane.size, count) else f"{size} // {count} * {count}"
@@ -166,6 +191,9 @@ def _blocks(out: Emitter, stage: Stage, lane: Axis, count: int, kept: _Kept) -> 
     if end != "0":
         out.open(f"for {var} in range(0, {end}, {count}):", axes)
         out.line(f"w = {count}")
+        for node, e in ahead:
+            fetch = out.make("prefetcher", node.dtype, 1, count)
+            out.line(f"{fetch}({out.pointer(out.buffers[node])}, {out.int_expr(e)}, 0)")
         _pass(out, stage, 0, kept)
         out.close()
     if end != size:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from graphc.backends.cpu.machine.compile import compile_text
-from graphc.backends.cpu.machine.loader import load_object
+from graphc.backends.cpu.machine.loader import host_cpu, load_object
+from graphc.backends.cpu.machine.tiles import arithmetic
 from graphc.errors import KernelCompileError
 
 DTYPES = {
@@ -308,6 +309,21 @@ def test_integer_functions(code: str) -> None:
     np.testing.assert_array_equal(both("shr(x, y)"), np.right_shift(x, shift))
     if code == "u32":
         np.testing.assert_array_equal(run("mulhi(x, y)"), (x.astype(np.uint64) * y >> 32).astype(np.uint32))
+
+
+@pytest.mark.parametrize("features", ["", "+avx512f,+avx512vl"], ids=["factors", "instruction"])
+@pytest.mark.parametrize("code", ["f32", "f64"])
+@pytest.mark.parametrize("lanes", [1, 3, 8, 16, 48])
+def test_scaling_by_powers_of_two(code: str, lanes: int, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if features and "+avx512vl" not in host_cpu()[1].split(","):
+        pytest.skip("this processor has no AVX-512")
+    monkeypatch.setattr(arithmetic, "host_cpu", lambda: ("", features))
+    top = 128 if code == "f32" else 1024
+    x = values(code, (2, lanes))
+    n = np.random.default_rng(1).integers(-top - 20, top + 1, (2, lanes)).astype(x.dtype)
+    x[0, 0], n[1, -1] = np.nan, -(top + 15)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(apply("ldexp(x, y)", [x, n], [code] * 2, code, (2, lanes)), np.ldexp(x, n.astype(np.int32)))
 
 
 def test_booleans() -> None:

@@ -197,8 +197,9 @@ def _in_pieces(b: Any, width: int, emit: Any, *rows: Any) -> Any:
     for at in range(0, total, size):
         lanes = [min(j, count - 1) for j in range(at, at + size)]
         parts.append(emit(b, *(shuffle(r, lanes) for r in rows)))
+    parts += parts[-1:] * ((1 << (len(parts) - 1).bit_length()) - len(parts))
     while len(parts) > 1:
-        pairs = zip(parts[::2], parts[1::2], strict=False)
+        pairs = zip(parts[::2], parts[1::2], strict=True)
         index = ir.Constant(ir.VectorType(I32, 2 * parts[0].type.count), list(range(2 * parts[0].type.count)))
         parts = [b.shuffle_vector(p, q, index) for p, q in pairs]
     return parts[0] if parts[0].type.count == count else shuffle(parts[0], list(range(count)))

@@ -1,0 +1,73 @@
+"""Row kernels that become one, and values that are computed again: the loads and stores that are left."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc import ops
+from graphc.schedule.program import Schedule
+
+
+def schedule(f, *shapes) -> Schedule:
+    """The schedule of a function of float64 arrays, after a run that agrees with the reference."""
+    args = [np.random.default_rng(i).normal(size=s) for i, s in enumerate(shapes)]
+    specs = [gc.spec(*s, dtype="float64") for s in shapes]
+    compiled, reference = gc.compile(f, *specs, target="cpu"), gc.compile(f, *specs, target="reference")
+    for a, b in zip(compiled(*args), reference(*args), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+    return compiled.executable.schedule
+
+
+def traffic(s: Schedule, elements: int) -> list[tuple[str, int, int]]:
+    """Of each kernel: its kind, and how many values of a size it reads and writes."""
+    count = lambda buffers: sum(np.prod(b.type.shape, dtype=int) == elements for b in buffers)
+    return [(i.nest.kind, count(i.reads), count(i.writes)) for i in s.launches()]
+
+
+def sensitivities(f, count):
+    return lambda dy, *xs: gc.grad(lambda *a: (f(*a) * dy).sum(), wrt=list(range(count)))(*xs)
+
+
+def test_the_gradient_of_layer_norm_is_two_kernels():
+    s = schedule(sensitivities(ops.layer_norm, 3), (37, 50), (37, 50), (50,), (50,))
+    assert traffic(s, 37 * 50) == [("row", 2, 1), ("row", 2, 0)]
+    (columns,) = [i.nest for i in s.launches() if i.nest.outer[0].size == 50]
+    assert len(columns.stages[0].accs) == 2  # of the weight and of the bias
+
+
+def test_the_gradient_of_batch_norm_is_one_kernel():
+    s = schedule(sensitivities(lambda x, w, b: ops.batch_norm_train(x, w, b)[0], 3), (37, 50), (37, 50), (50,), (50,))
+    assert traffic(s, 37 * 50) == [("row", 2, 1)]
+
+
+def test_what_costs_more_than_memory_is_stored():
+    def f(x, w):
+        y = ops.tanh(ops.erf(ops.softmax(x, -1)))
+        return y.sum(1), (y * w).sum(0)
+
+    s = schedule(f, (37, 50), (37, 50))
+    assert traffic(s, 37 * 50) == [("row", 2, 1), ("row", 1, 0)]
+
+
+def test_what_others_read_as_well_is_stored_once():
+    def f(x, w):
+        y = x * ops.softmax(x, -1).max(1, keepdims=True)
+        return y, (y * w).sum(0), (y * w).sum(1)
+
+    s = schedule(f, (37, 50), (37, 50))
+    assert sum(w for _, _, w in traffic(s, 37 * 50)) == 1
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_order_is_kept(between):
+    """A kernel that needs the first and feeds the second of two alike stands between them."""
+
+    def f(x, w):
+        rows = (x * x).sum(1)  # one pass over rows of x
+        column = (w @ rows) if between else w.sum(1)  # needs it, or does not
+        return rows, (x * column).sum(1)  # another pass over rows of x
+
+    s = schedule(f, (37, 50), (50, 37))
+    assert len([1 for i in s.launches() if i.nest.outer and i.nest.outer[0].size == 37]) == (2 if between else 1)
