@@ -21,7 +21,7 @@ from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
 from .machine.cache import Kernel, Progress, default_cache
 from .machine.compile import origin_lines
 from .machine.entry import Quick, quick_call
-from .machine.pool import LaunchList
+from .machine.pool import LaunchList, driver_text
 from .machine_facts import Facts
 from .printers.contract import print_contract
 from .printers.loops import print_loops
@@ -87,7 +87,7 @@ class Program:
         self.facts = facts
         launches = schedule.launches()
         printed = print_kernels(schedule, facts)
-        kernels = default_cache().get([p.text for p in printed], progress)
+        *kernels, _ = default_cache().get([*(p.text for p in printed), driver_text()], progress)  # the driver, so that it is made beside them
         self.kernels = {i: KernelLaunch(i, p, k) for i, p, k in zip(launches, printed, kernels, strict=True)}
 
     def texts(self) -> dict[str, str]:

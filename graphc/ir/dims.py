@@ -73,7 +73,7 @@ class Expr:
     def __add__(self, other: Size) -> Size:
         if not _is_size(other):
             return self._no_size(other)
-        return from_terms([*self.terms, *_terms(other)])
+        return from_terms([*self.terms, *_terms(other)]) if isinstance(other, Expr) or other else self
 
     __radd__ = __add__
 
@@ -93,7 +93,10 @@ class Expr:
     def __mul__(self, other: Size) -> Size:
         if not _is_size(other):
             return self._no_size(other)
-        return from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in _terms(other)])
+        if not isinstance(other, Expr):
+            other = int(other)
+            return self if other == 1 else from_terms([(a, c * other) for a, c in self.terms])
+        return from_terms([(_times(a, b), c * d) for a, c in self.terms for b, d in other.terms])
 
     __rmul__ = __mul__
 
@@ -189,6 +192,8 @@ def _times(a: Monomial, b: Monomial) -> Monomial:
     powers: dict[Atom, int] = dict(a)
     for base, p in b:
         powers[base] = powers.get(base, 0) + p
+    if len(powers) == 1:
+        return tuple(powers.items())
     return tuple(sorted(powers.items(), key=lambda kv: kv[0].sort_key))
 
 
@@ -207,7 +212,7 @@ def from_terms(terms: Iterable[tuple[Monomial, int]]) -> Size:
         return 0
     if len(kept) == 1 and not kept[0][0]:
         return kept[0][1]
-    key = tuple(sorted(kept, key=lambda t: _mono_key(t[0])))
+    key = (kept[0],) if len(kept) == 1 else tuple(sorted(kept, key=lambda t: _mono_key(t[0])))
     found = _interned.get(key)
     if found is None:
         found = object.__new__(Expr)

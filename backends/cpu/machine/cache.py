@@ -13,11 +13,11 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from graphc.runtime.locks import COMPILING, held_for_forks
 
 from .compile import CODE_SETTINGS, ObjectCode, compile_text
 from .loader import host_cpu, load_object
+from .workers import Workers, started
 
 __all__ = ["Kernel", "KernelCache", "default_cache"]
 
@@ -182,23 +183,38 @@ class KernelCache:
             return
         for key, text in missing.items():
             self._keep(self.path(key), text.encode())
-        left = list(missing)
-        workers = _start_workers([(k, self.path(k)) for k in left]) if len(left) >= PARALLEL_FROM and self.writable else []
+        from .pool import default_threads
+
+        pending = deque(sorted(((k, self.path(k)) for k in missing), key=lambda job: -len(missing[job[0]])))  # long ones first
+        workers = started(default_threads() - 1) if len(pending) >= PARALLEL_FROM and self.writable else Workers(0)
+        done, last = 0, pending[0][1].name
         try:
-            for done, key in enumerate(left):  # workers begin at the other end; what one leaves undone is built here
-                if progress is not None:
-                    progress(done, len(left), self.path(key).name)
-                if not self._load(key):
-                    code = compile_entry(key, missing[key], self.path(key))
-                    self._keep(*entry_file(key, code, self.path(key)))
-                    if not self._map(key, code):
-                        raise KernelCompileError("a compiled kernel could not be loaded", where=f"file  {self.path(key)}")
+            while done < len(missing):
+                workers.fill(pending)
+                key = pending.popleft()[0] if pending else workers.take_back()
+                if key:
+                    last = self.path(key).name
+                    if progress is not None:
+                        progress(done, len(missing), last)
+                    self._have(key, missing[key])
+                    done += 1
+                for ended in workers.ended(wait=not key):
+                    self._have(ended, missing[ended])
+                    done += 1
+                    if progress is not None and done < len(missing):
+                        progress(done, len(missing), self.path(ended).name)
             if progress is not None:
-                progress(len(left), len(left), self.path(left[-1]).name)
+                progress(done, done, last)
         finally:
-            for p in workers:
-                p.kill()
-                p.wait()
+            workers.stop()
+
+    def _have(self, key: str, text: str) -> None:
+        """Loads the object of a text, which a worker may have made; makes it otherwise."""
+        if not self._load(key):
+            code = compile_entry(key, text, self.path(key))
+            self._keep(*entry_file(key, code, self.path(key)))
+            if not self._map(key, code):
+                raise KernelCompileError("a compiled kernel could not be loaded", where=f"file  {self.path(key)}")
 
 
 def compile_entry(key: str, text: str, path: Path) -> ObjectCode:
@@ -252,28 +268,6 @@ def _write(path: Path, data: bytes) -> None:
 def _remove(folder: Path, pid: int) -> None:
     if os.getpid() == pid:  # not a process that was forked later
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start_workers(jobs: list[tuple[str, Path]]) -> list[subprocess.Popen[str]]:
-    """Processes that fill the folder from the end of the list, while the caller works from its beginning."""
-    from .pool import default_threads
-
-    count = min(default_threads(), len(jobs) // 2)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, "-m", f"{__package__}.compile_worker"]
-    workers = []
-    for k in range(1, count):
-        lines = "".join(f"{key} {path}\n" for key, path in jobs[::-1][k - 1 :: count - 1])
-        try:
-            p = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, text=True)
-        except OSError:  # no more processes, or no interpreter to start: the caller compiles alone
-            break
-        workers.append(p)
-        with suppress(OSError):  # a worker that died at once closes the pipe
-            assert p.stdin is not None
-            p.stdin.write(lines)
-            p.stdin.close()
-    return workers
 
 
 @cache

@@ -97,25 +97,6 @@ def _refused(text: str, path: str, error: Exception) -> KernelCompileError:
 
 def compile_function(fn: Any, signature: Sequence[Any]) -> ObjectCode:
     """The object of a Python function for Numba argument types; it must return nothing."""
-    from numba import types
-    from numba.core import compiler
-    from numba.core.compiler import Flags
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.registry import cpu_target
+    from .kernel_target import emit_object
 
-    flags = Flags()
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.boundscheck = False
-    flags.nrt = False
-    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
-    typing_context.refresh()
-    target_context.refresh()
-    result = compiler.compile_extra(typing_context, target_context, fn, tuple(signature), types.void, flags, {})
-    library = result.library
-    with global_compiler_lock:
-        library.finalize()
-        library.get_pointer_to_function(result.fndesc.llvm_func_name)  # makes the engine emit the object
-        return ObjectCode(library._get_compiled_object(), result.fndesc.llvm_func_name)
+    return ObjectCode(*emit_object(fn, tuple(signature)))

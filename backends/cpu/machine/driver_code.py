@@ -1,11 +1,10 @@
 """The compiled driver: walks a launch list on every thread and lets worker threads wait for the next.
 
-This file is itself a kernel text: :mod:`pool` compiles it through the kernel cache, once with ``kernel = start`` and
-once with ``kernel = work`` appended, so both have the kernels' calling convention and a warm start needs no Numba.
+This file is itself a kernel text: :mod:`pool` compiles it through the kernel cache, so it has the kernels' calling convention
+and a warm start needs no Numba.
 """
 
-from numba import njit
-
+from graphc.backends.cpu.machine.kernel_target import helper
 from graphc.backends.cpu.machine.sync import (
     call_kernel,
     current_cpu,
@@ -29,7 +28,7 @@ GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, CALLING, SEEN = 0, 8, 16, 24
 ROWS, NROWS, PATCHES, NPATCHES, IO, STATUS, SCRATCH, FAILED = 0, 1, 2, 3, 4, 5, 6, 7
 
 
-@njit(error_model="numpy")
+@helper
 def meet(c, nthreads):
     """All threads wait for each other: spin, then yield, since two threads may share one core."""
     g = load(c, GENERATION)
@@ -45,7 +44,7 @@ def meet(c, nthreads):
                 yield_cpu()
 
 
-@njit(error_model="numpy")
+@helper
 def run_list(tid, nthreads, c, d):
     """This thread's part of every row. A loop's state lies in the thread's scratch: (start row, trips left, trip)."""
     rows = words(get(d, ROWS))
@@ -81,7 +80,7 @@ def run_list(tid, nthreads, c, d):
             else:
                 depth -= 1
                 trip = get(stack, 4 * depth + 2)
-        elif op in (CHECK_F32, CHECK_F64):
+        elif op == CHECK_F32 or op == CHECK_F64:  # noqa: SIM109  (a tuple is more to compile)
             where = get(words(get(rows, 8 * i + 1)), 0)
             good = finite_f32(where) if op == CHECK_F32 else finite_f64(where)
             if nthreads > 1:
@@ -93,7 +92,8 @@ def run_list(tid, nthreads, c, d):
         i += 1
 
 
-def start(tid, nthreads, c, descriptor):
+@helper
+def start(nthreads, c, descriptor):
     """Thread 0: fills in the user's addresses, runs its share, waits until all are done."""
     d = words(descriptor)
     if (
@@ -123,6 +123,7 @@ def start(tid, nthreads, c, descriptor):
         put(d, STATUS, -get(d, FAILED))
 
 
+@helper
 def work(tid, nthreads, c, patience):
     """A worker: runs when the run number changes; comes back when nothing came for ``patience`` rounds, or to stop."""
     n = 0
@@ -139,3 +140,11 @@ def work(tid, nthreads, c, patience):
             n += 1
             if n > 400:
                 yield_cpu()
+
+
+def kernel(tid, nthreads, c, word):
+    """Thread 0 runs the program at ``word``; the others work, with ``word`` as their patience."""
+    if tid == 0:
+        start(nthreads, c, word)
+    else:
+        work(tid, nthreads, c, word)

@@ -4,8 +4,7 @@ A kernel text like driver_code.py. An array's fields lie where numpy/ndarraytype
 header of a Python object; :mod:`entry` makes sure of that before this runs.
 """
 
-from numba import njit
-
+from graphc.backends.cpu.machine.kernel_target import helper
 from graphc.backends.cpu.machine.sync import call_kernel, fastcall, get, put, words
 
 # words of an entry's block
@@ -16,7 +15,7 @@ OB_TYPE, OB_DATA, OB_RANK, OB_DIMS, OB_DESCR, OB_FLAGS = 1, 2, 3, 4, 7, 8
 WANTED = 0x101  # C-contiguous and aligned
 
 
-@njit(error_model="numpy")
+@helper
 def fits(a, e):
     """Whether an array has the type, dtype, order and shape of the entry."""
     if get(a, OB_TYPE) != get(e, TYPE) or get(a, OB_DESCR) != get(e, DESCR):

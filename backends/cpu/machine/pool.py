@@ -47,16 +47,15 @@ def default_threads() -> int:
 
 
 @cache
-def _entries() -> tuple[int, int]:
-    """Addresses of ``start`` and ``work``."""
-    text = (Path(__file__).parent / "driver_code.py").read_text()
-    start, work = default_cache().get([f"{text}\n\nkernel = {name}\n" for name in ("start", "work")])
-    return start.address, work.address
+def driver_text() -> str:
+    """The kernel text of the driver."""
+    return (Path(__file__).parent / "driver_code.py").read_text()
 
 
+@cache
 def driver_entry() -> int:
-    """The address of the driver's entry for the calling thread."""
-    return _entries()[0]
+    """The address of the driver."""
+    return default_cache().get([driver_text()])[0].address
 
 
 class LaunchList:
@@ -130,7 +129,7 @@ class LaunchList:
             if call is None:
                 kind = ctypes.PYFUNCTYPE if short else ctypes.CFUNCTYPE
                 call = self._calls[short] = partial(
-                    kind(ctypes.c_int32)(_entries()[0]), *_leading(0, 1, _NOWHERE), self.word
+                    kind(ctypes.c_int32)(driver_entry()), *_leading(0, 1, _NOWHERE), self.word
                 )
             call()
         else:
@@ -158,8 +157,7 @@ class Pool:
 
     def __init__(self, n: int):
         self.n = n
-        start, work = _entries()
-        self._work = ctypes.CFUNCTYPE(ctypes.c_int32)(work)
+        self._drive = ctypes.CFUNCTYPE(ctypes.c_int32)(driver_entry())
         words = w.SEEN + 8 * (n + 1)
         self._memory = np.zeros(words + 8, np.int64)
         skip = (-self._memory.ctypes.data % 64) // 8
@@ -167,7 +165,7 @@ class Pool:
         self._control_address = ctypes.addressof(self.control)
         self.lock = threading.Lock()
         self.ended = False
-        self._start = partial(ctypes.CFUNCTYPE(ctypes.c_int32)(start), *_leading(0, n, self._control_address))
+        self._start = partial(self._drive, *_leading(0, n, self._control_address))
         self.parked = [False] * n
         self.wake = [threading.Lock() for _ in range(n)]  # a plain lock wakes faster than a semaphore
         for lock in self.wake:
@@ -191,7 +189,7 @@ class Pool:
 
     def _live(self, tid: int) -> None:
         c = self.control
-        work = partial(self._work, *_leading(tid, self.n, self._control_address), ctypes.c_int64(PATIENCE))
+        work = partial(self._drive, *_leading(tid, self.n, self._control_address), ctypes.c_int64(PATIENCE))
         while not c[w.STOP]:
             work()
             # between this line and the look at CALLING the interpreter lock orders us with run(): no wake-up is lost
