@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
 
 from ..base import Option
-from .executable import CpuExecutable
-from .lowering import CpuLowering
+
+if TYPE_CHECKING:
+    from .executable import CpuExecutable
+    from .lowering import CpuLowering
 
 __all__ = ["BACKEND", "CpuBackend"]
 
@@ -26,10 +28,14 @@ class CpuBackend:
 
     def compile(self, graph: Graph, store: ParameterStore | None = None, **options: Any) -> CpuExecutable:
         """The executable of a graph. Options: ``threads``, ``width`` (vector lanes: 16, 8, 4), ``progress``."""
+        from .executable import CpuExecutable  # not before: a process that runs a bundle has no use for passes and printers
+
         return CpuExecutable(graph, store, **options)
 
     def lower(self, graph: Graph, **options: Any) -> CpuLowering:
         """The passes, schedule and kernel texts of a graph; nothing is compiled. Option: ``width``."""
+        from .lowering import CpuLowering
+
         return CpuLowering(graph, **options)
 
 

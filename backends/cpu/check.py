@@ -20,7 +20,7 @@ from graphc.schedule.program import Buffer, Check, Launch, Repeat, memory_key
 from .machine import driver_words as w
 
 if TYPE_CHECKING:
-    from .program import Binding
+    from .binding import Binding
 
 __all__ = ["checked_run"]
 

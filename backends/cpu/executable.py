@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from graphc.errors import CompileError, ParameterError, SettingError
 from graphc.ir.bind import bind_dims, fit
+from graphc.ir.dims import Size, evaluate, prod
 from graphc.ir.graph import Graph
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.locks import STORE, held_for_forks
@@ -20,14 +21,13 @@ from graphc.runtime.store import ParameterStore
 from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
+from .binding import BINDINGS, SMALL, Binding
 from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
-from .program import Binding, Program
+from .program import Program
 
 __all__ = ["CpuExecutable"]
-
-BINDINGS = 32
 
 
 class CpuExecutable(Compiled):
@@ -101,7 +101,7 @@ class CpuExecutable(Compiled):
 
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""
-        return self.threads if os.environ.get("GRAPHC_THREADS") or work_of(self.schedule, dims) > SMALL else 1
+        return self.threads if os.environ.get("GRAPHC_THREADS") or sum(evaluate(w, dims) for w in work_of(self.schedule)) > SMALL else 1
 
     # -- running ---------------------------------------------------------------------------------------------------------
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -140,17 +140,8 @@ class CpuExecutable(Compiled):
             return None if binding is None or self.check or self.graph.updates else binding.quick(self.lock)
 
 
-SMALL = 200_000
-"""Scalar operations below which a second thread does not pay."""
-
-
-def work_of(schedule: Schedule, dims: Mapping[str, int]) -> int:
-    """A rough count of scalar operations."""
-    from graphc.ir.dims import evaluate, prod
-
-    total = 0
+def work_of(schedule: Schedule) -> Iterator[Size]:
+    """A rough count of the scalar operations of each launch."""
     for i in schedule.launches():
         n = i.nest
-        points = evaluate(prod(a.size for a in (*n.outer, *n.inner)), dims)
-        total += points * (evaluate(prod(k.size for k in n.contract.k), dims) if n.contract else max(len(n.nodes), 1) * 4)
-    return total
+        yield prod(a.size for a in (*n.outer, *n.inner)) * (prod(k.size for k in n.contract.k) if n.contract else max(len(n.nodes), 1) * 4)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..ir.dims import Size, evaluate
 from ..runtime.memory import SLACK
-from .program import Buffer, Check, Launch, Repeat, Schedule
+from .launches import Buffer, Check, Launch, Repeat, Schedule
 
 __all__ = ["MemoryPlan", "Placement", "plan_memory"]
 

@@ -7,7 +7,7 @@ in-place updates, order, phases. The memory plan (:mod:`graphc.schedule.memory`)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..errors import CompileError
 from ..ir.dims import Size, floordiv, substitute, sym
@@ -15,7 +15,7 @@ from ..ir.graph import Graph
 from ..ir.layout import Layout, row_major
 from ..ir.node import Node, toposort
 from ..ir.op import lookup
-from ..ir.types import TensorType, TupleType
+from ..ir.types import TupleType
 from ..loops import scalar as s
 from ..loops.build import TRIP
 from ..loops.channels import channels_last_values
@@ -23,102 +23,11 @@ from ..loops.nest import Axis, Nest, Stage, Write
 from ..loops.scalar import postorder
 from .group import Decision, maker
 from .groups import Grouping, group_graph
+from .launches import Buffer, Check, Launch, Repeat, Schedule, memory_key
 from .limits import Limits
 from .nests import Place, build_nest, resolve
 
-__all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "schedule_graph"]
-
-
-@dataclass(eq=False)
-class Buffer:
-    """Memory of one value. ``space``: "arg" and "out" (the user's arrays), "slot" (parameter store), "const", "temp" (the
-    arena), "static" (kept from call to call)."""
-
-    node: Node
-    type: TensorType
-    layout: Layout
-    space: str
-    name: str = ""
-
-    @property
-    def elements(self) -> Size:
-        return self.layout.stored_size(self.type.shape)
-
-    @property
-    def nbytes(self) -> Size:
-        return self.elements * self.type.dtype.itemsize
-
-
-@dataclass(eq=False)
-class Launch:
-    """One kernel launch. ``barrier`` says that all threads meet before it starts."""
-
-    nest: Nest
-    reads: tuple[Buffer, ...]
-    writes: tuple[Buffer, ...]
-    barrier: bool = False
-    phase: int = 0
-    static: bool = False
-    """Depends on parameters and constants alone: run again only when they change."""
-
-
-@dataclass(eq=False)
-class Check:
-    """Ends the program before any state is written where a value is not finite."""
-
-    buffer: Buffer
-    barrier: bool = True
-    phase: int = 0
-
-
-@dataclass(eq=False)
-class Repeat:
-    """A list of launches repeated ``count`` times. The trip number reaches index expressions as ``trip``; in a repeat inside
-    a repeat it is flattened: the outer trip times the inner count, plus the inner trip."""
-
-    count: Size
-    body: list[Launch | Check | Repeat]
-    barrier: bool = True
-    phase: int = 0
-
-
-@dataclass(eq=False)
-class Schedule:
-    """Everything a backend needs to print and run a graph."""
-
-    graph: Graph
-    items: list[Launch | Check | Repeat]
-    buffers: dict[Node, Buffer]
-    outputs: list[tuple[str, Buffer]]
-    decisions: list[Decision]
-    grouping: Grouping
-    copies: list[str] = field(default_factory=list)
-    """Updates that could not be written in place, and why."""
-    origins: dict[Node, tuple[Node, Node]] = field(default_factory=dict)
-    """Nodes that were made to run a scan's body: the scan, and the body's node that they stand for."""
-
-    def launches(self) -> list[Launch]:
-        """All kernel launches, those inside repeats once."""
-        return list(_launches(self.items))
-
-    @property
-    def barriers(self) -> int:
-        return sum(bool(i.barrier) for i in _flat(self.items))
-
-
-def _launches(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch]:
-    for i in items:
-        if isinstance(i, Launch):
-            yield i
-        elif isinstance(i, Repeat):
-            yield from _launches(i.body)
-
-
-def _flat(items: Iterable[Launch | Check | Repeat]) -> Iterable[Launch | Check | Repeat]:
-    for i in items:
-        yield i
-        if isinstance(i, Repeat):
-            yield from _flat(i.body)
+__all__ = ["Buffer", "Check", "Launch", "Repeat", "Schedule", "memory_key", "schedule_graph"]
 
 
 def schedule_graph(graph: Graph, layouts: Mapping[str, Layout] | None = None, limits: Limits | None = None) -> Schedule:
@@ -567,8 +476,3 @@ def _phases(items: list[Launch | Check | Repeat], start: int = 0) -> int:
         read |= ins
         written |= outs
     return phase
-
-
-def memory_key(buffer: Buffer) -> object:
-    """Equal for two buffers that are the same memory."""
-    return ("slot", buffer.name) if buffer.space == "slot" else buffer.node

@@ -14,7 +14,8 @@ import pytest
 
 import graphc as gc
 import graphc.ops as ops
-from graphc.backends.cpu.executable import BINDINGS, CpuExecutable
+from graphc.backends.cpu.binding import BINDINGS
+from graphc.backends.cpu.executable import CpuExecutable
 from graphc.backends.cpu.machine.cache import code_of, default_cache
 from graphc.compiler import compile_graph
 from graphc.errors import DTypeError, NonFiniteError, ParameterError, ShapeError

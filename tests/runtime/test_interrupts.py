@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc import callbacks, nn, optim
-from graphc.backends.cpu.program import Binding
+from graphc.backends.cpu.binding import Binding
 from graphc.runtime.interrupts import no_interrupts
 from tests.stress import interrupts
 

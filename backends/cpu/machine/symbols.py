@@ -7,31 +7,10 @@ So a kernel may use what the C library and libm offer, and nothing else; that is
 from __future__ import annotations
 
 import ctypes
-import struct
 
-__all__ = ["foreign_symbols", "undefined_symbols"]
+from .elf import undefined_symbols
 
-_SECTION_SYMTAB = 2
-
-
-def undefined_symbols(data: bytes) -> list[str]:
-    """Names that a 64-bit little-endian ELF object uses and does not define; other formats are not read."""
-    if data[:6] != b"\x7fELF\x02\x01":
-        return []
-    (table,) = struct.unpack_from("<Q", data, 40)
-    size, count = struct.unpack_from("<HH", data, 58)
-    # name, type, flags, address, offset, size, link, info, alignment, entry size
-    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + i * size) for i in range(count)]
-    names = []
-    for section in sections:
-        if section[1] != _SECTION_SYMTAB:
-            continue
-        strings = sections[section[6]][4]
-        for at in range(section[4] + 24, section[4] + section[5], 24):  # the first symbol is always empty
-            name, _, _, where = struct.unpack_from("<IBBH", data, at)
-            if where == 0 and name:
-                names.append(data[strings + name : data.index(b"\0", strings + name)].decode())
-    return names
+__all__ = ["foreign_symbols"]
 
 
 def foreign_symbols(data: bytes) -> list[str]:

@@ -17,15 +17,9 @@ from graphc.ir.dtypes import DType
 from graphc.loops.scalar import Scalar
 from graphc.schedule.program import Buffer
 
+from ..slots import Slot
+
 __all__ = ["KernelText", "Printed", "Scope", "Slot"]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One word of the argument block: the address of a buffer, a size, or a number such as a random stream."""
-
-    kind: str  # "address" | "size" | "number" | "zeros" and "scratch" (the address of so many bytes: of zeros, or for each thread)
-    value: Any
 
 
 @dataclass

@@ -13,9 +13,9 @@ import pytest
 from graphc.backends.cpu.machine import cache as module
 from graphc.backends.cpu.machine.cache import KernelCache, key_of, read_entry
 from graphc.backends.cpu.machine.compile import compile_text
+from graphc.backends.cpu.machine.elf import undefined_symbols
 from graphc.backends.cpu.machine.loader import load_object
 from graphc.backends.cpu.machine.pool import LaunchList
-from graphc.backends.cpu.machine.symbols import undefined_symbols
 from graphc.errors import KernelCompileError
 
 TEXT = """from graphc.backends.cpu.machine.tiles import ptr_i64
