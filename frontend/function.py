@@ -16,6 +16,7 @@ from graphc.locate import boundary, leaving
 from graphc.runtime.locks import FUNCTION, held_for_forks
 
 from .arguments import Arguments
+from .deploy import save_bundle
 from .diagnose import explain_nonfinite
 from .trace import Traced
 from .tree import tree_map
@@ -111,6 +112,11 @@ class Function:
 
         name = self.graph.name
         write_report(path, {name: self.executable}, name, profiles=None if profile is None else {name: profile})
+
+    @boundary
+    def save_bundle(self, path: str | os.PathLike[str]) -> None:
+        """Writes the compiled function with its parameters to one file; :func:`graphc.load_bundle` gives it back, without a compiler."""
+        save_bundle(self, path)
 
     @boundary
     def explain_fusion(self, a: Any, b: Any) -> str:

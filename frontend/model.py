@@ -21,6 +21,7 @@ from graphc.runtime.locks import FUNCTION, held_for_forks
 from graphc.runtime.store import ParameterStore
 
 from .callbacks.base import Callback, CallbackList
+from .deploy import save_bundle
 from .differentiate import loss_gradients
 from .feed import gives_batches, open_feed
 from .function import Function, not_sendable
@@ -481,6 +482,12 @@ class Model:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes parameters, buffers, optimiser state and the graph to a safetensors file, atomically."""
         save_model(self, path)
+
+    @boundary
+    def save_bundle(self, path: str | os.PathLike[str]) -> None:
+        """Writes the compiled prediction with its parameters to one file, atomically: ``gc.load_bundle(path).predict(x)`` runs it, in a
+        process without a compiler and on processors like this one."""
+        save_bundle(self._function("predict"), path)
 
     @boundary
     def load(self, path: str | os.PathLike[str], optimizer: bool = True, strict: bool = True) -> Loaded:

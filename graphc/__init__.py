@@ -35,6 +35,7 @@ _NAMES = {
     "grad": ".frontend.differentiate:grad",
     "init": ".frontend.init",
     "inspect": ".inspect",
+    "load_bundle": ".frontend.deploy:load_bundle",
     "lr_finder": ".frontend.rate_finder:lr_finder",
     "losses": ".frontend.losses",
     "metrics": ".frontend.metrics",

@@ -15,6 +15,7 @@ from graphc.errors import CompileError, ParameterError, SettingError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.dims import Size, evaluate, prod
 from graphc.ir.graph import Graph
+from graphc.ir.node import Node
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.locks import STORE, held_for_forks
 from graphc.runtime.store import ParameterStore
@@ -22,6 +23,7 @@ from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
 from .binding import BINDINGS, SMALL, Binding
+from .machine.cache import default_cache
 from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
@@ -98,6 +100,24 @@ class CpuExecutable(Compiled):
     def _arg_graph(self) -> Graph:
         """The graph with its arguments alone as inputs: what sizes are solved from."""
         return Graph(self.graph.name, tuple(self._args), self.graph.outputs, provenance=self.graph.provenance)
+
+    @property
+    def guards(self) -> list[Node]:
+        """What the graph asks of the sizes that it is called with."""
+        return self._arg_graph.guards
+
+    def packed(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The program as JSON values and arrays, for a file that runs without a compiler; see :mod:`.bundle`."""
+        from .bundle import pack_program
+
+        def compiled(text: str) -> tuple[bytes, str]:
+            code = default_cache().object_of(text)
+            return code.data, code.symbol
+
+        with self.lock:
+            if self._layouts() != self._layout_key:
+                self._compile()
+            return pack_program(self, compiled)
 
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""

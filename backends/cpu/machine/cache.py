@@ -135,6 +135,11 @@ class KernelCache:
             self._build(missing, progress)
             return [self.loaded[k] for k in keys]
 
+    def object_of(self, text: str) -> ObjectCode:
+        """The object of a text: from the folder, or compiled now."""
+        key = key_of(text)
+        return read_entry(self.path(key).with_suffix(".o"), key) or compile_entry(key, text, self.path(key))
+
     def path(self, key: str) -> Path:
         return self.folder / f"k_{key[:16]}.py"
 

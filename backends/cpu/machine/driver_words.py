@@ -1,5 +1,8 @@
 """The driver's numbers, for those who must not import Numba. A test compares them with driver_code.py."""
 
+LAYOUT = 1
+"""The version of these numbers, and of the arguments of kernels and entries: bundles of another version are refused."""
+
 # rows of a program
 CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
 # words of the pool's control block

@@ -19,7 +19,7 @@ import numpy as np
 from .cache import default_cache
 from .pool import LaunchList, driver_entry
 
-__all__ = ["Quick", "quick_call"]
+__all__ = ["Quick", "entry_text", "quick_call", "use_entry"]
 
 Quick = Callable[[Any], "np.ndarray[Any, Any] | None"]
 OTHER, TYPE, DESCR, RANK, START, NOWHERE, DESCRIPTOR, IO, DIMS = range(9)
@@ -57,13 +57,30 @@ class _MethodDef(ctypes.Structure):
 
 
 @cache
+def entry_text() -> str:
+    """The kernel text of the entry."""
+    return (Path(__file__).parent / "entry_code.py").read_text()
+
+
+def use_entry(address: int, memory: Any) -> None:
+    """Takes an entry that came with a bundle, and keeps the memory that it lies in, unless there is one."""
+    global _entry, _entry_memory
+    if not _entry:
+        _entry, _entry_memory = address, memory
+
+
+_entry = 0
+_entry_memory: Any = None
+
+
+@cache
 def _method() -> _MethodDef:
     """The compiled entry as a method that Python calls without converting anything."""
-    text = (Path(__file__).parent / "entry_code.py").read_text()
-    (kernel,) = default_cache().get([text])
+    if not _entry:
+        use_entry(default_cache().get([entry_text()])[0].address, None)
     nowhere, block = (ctypes.c_int64 * 8)(), (ctypes.c_int64 * 8)()
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, ctypes.c_void_p, ctypes.c_int64)
-    kind(kernel.address)(ctypes.addressof(nowhere), ctypes.addressof(nowhere), 0, 0, ctypes.addressof(block), 1)
+    kind(_entry)(ctypes.addressof(nowhere), ctypes.addressof(nowhere), 0, 0, ctypes.addressof(block), 1)
     return _MethodDef(b"enter", block[OTHER], FASTCALL, None)
 
 

@@ -25,7 +25,7 @@ from graphc.runtime.locks import RUNNING, held_for_forks
 from . import driver_words as w
 from .cache import default_cache
 
-__all__ = ["LaunchList", "Pool", "default_threads", "get_pool"]
+__all__ = ["LaunchList", "Pool", "default_threads", "driver_entry", "driver_text", "get_pool", "use_driver"]
 
 PATIENCE = 3000
 MAX_DEPTH = 16
@@ -52,10 +52,23 @@ def driver_text() -> str:
     return (Path(__file__).parent / "driver_code.py").read_text()
 
 
-@cache
 def driver_entry() -> int:
     """The address of the driver."""
-    return default_cache().get([driver_text()])[0].address
+    global _driver
+    if not _driver:
+        _driver = default_cache().get([driver_text()])[0].address
+    return _driver
+
+
+def use_driver(address: int, memory: Any) -> None:
+    """Takes a driver that came with a bundle, and keeps the memory that it lies in, unless there is one."""
+    global _driver, _driver_memory
+    if not _driver:
+        _driver, _driver_memory = address, memory
+
+
+_driver = 0
+_driver_memory: Any = None
 
 
 class LaunchList:
