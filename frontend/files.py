@@ -24,6 +24,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, FileFormatError, GraphcError, access_error
 from graphc.runtime.interrupts import no_interrupts
+from graphc.runtime.warming import warming
 
 try:
     import fcntl
@@ -57,8 +58,10 @@ def write_atomic(path: str | os.PathLike[str], data: Iterable[Any], keep: int = 
     """Replaces a file by new contents (pieces of bytes), or leaves it as it was: temporary file, fsync, rename.
 
     ``keep=3`` leaves the two files before this one under the names of :func:`older`. At every moment a whole file has the name
-    ``path``, if there was one before. What a killed process left of an earlier attempt is removed first.
+    ``path``, if there was one before. What a killed process left of an earlier attempt is removed first. ``graphc warm`` writes nothing.
     """
+    if warming():
+        return
     target = os.path.abspath(os.fspath(path))
     folder = os.path.dirname(target)
     remove_stale(target)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import ArgumentError, CheckpointError, NonFiniteError, ShapeError
+from graphc.runtime.warming import warming
 
 from .callbacks.base import BatchLogs, Callback, CallbackList
 from .callbacks.progress import ProgressBar
@@ -112,8 +113,8 @@ class Plan:
         if self.validation_data is not None and self.validation_split:
             raise ArgumentError("validation_split and validation_data exclude each other", hint="leave one of them out")
         self.callbacks = [] if self.callbacks is None else [self.callbacks] if isinstance(self.callbacks, Callback) else list(self.callbacks)
-        if self.fast_dev_run:
-            quick = 1 if self.fast_dev_run is True else self.fast_dev_run
+        if self.fast_dev_run or warming():
+            quick = 1 if self.fast_dev_run is True else self.fast_dev_run or 1
             if not isinstance(quick, int) or quick < 1:
                 raise ArgumentError(f"fast_dev_run = {self.fast_dev_run!r}", hint="True, or a number of batches")
             self.epochs, self.steps_per_epoch, self.validation_steps, self.validation_freq = self.initial_epoch + 1, quick, quick, 1
@@ -277,6 +278,8 @@ def evaluate_model(
 ) -> Logs:
     """See :meth:`Model.evaluate`."""
     weigh = weigher(model, sample_weight, None)
+    if warming():
+        steps = 1
     with closing(open_feed(model, model._function("evaluate", weigh is not None).arguments, x, y, batch_size, weigh=weigh)) as feed:
         return evaluate_feed(model, feed, weigh is not None, steps, hooks)
 

@@ -1,4 +1,4 @@
-"""The command line: ``graphc doctor``, ``graphc cache``, ``graphc datasets`` and ``graphc viz``."""
+"""The command line: ``graphc doctor``, ``graphc cache``, ``graphc datasets``, ``graphc viz`` and ``graphc warm``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     viz.add_argument("--target", default="cpu", help="what a saved graph is lowered for (default: cpu)")
     viz.add_argument("--text", action="store_true", help="print passes, kernels and costs instead")
     viz.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
+    warm = commands.add_parser("warm", help="compile what a script will need, so that it starts at once later: it runs with one batch an epoch")
+    warm.add_argument("script", type=Path, help="a script (.py); its own arguments stand behind it")
+    warm.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
+    if args.command == "warm":
+        from .warm import warm as run_warm
+
+        return run_warm(args.script, args.arguments)
     if args.command == "viz":
         from .inspect.command import view
 

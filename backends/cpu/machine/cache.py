@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -112,6 +113,8 @@ class KernelCache:
         self._find_folder()
         self.hits = 0
         self.misses = 0
+        self.seconds = 0.0
+        """Spent on compiling."""
         self.history: dict[str, str] = {}
         """How each kernel of this process was had, by name."""
 
@@ -132,7 +135,9 @@ class KernelCache:
                     missing[key] = text
                     self.history[name] = "its entry was damaged or foreign" if damaged else "new"
             self.misses += len(missing)
+            begin = time.perf_counter()
             self._build(missing, progress)
+            self.seconds += time.perf_counter() - begin
             return [self.loaded[k] for k in keys]
 
     def object_of(self, text: str) -> ObjectCode:
