@@ -22,8 +22,8 @@ from .program import Program
 
 __all__ = ["CudaSimExecutable"]
 
-LIMITS = Limits(tile=(1, 1), line=0, tiled_folds=False)
-"""One thread makes one element of a contraction's result; rows lie as they are."""
+LIMITS = Limits(tile=(64, 64), line=0, tiled_folds=False, any_folds=True)
+"""A block makes a tile of a contraction's result, whatever its operands' index maps are; rows lie as they are."""
 
 
 class CudaSimExecutable(Compiled):
@@ -72,6 +72,5 @@ class CudaSimExecutable(Compiled):
         lines = []
         for k in self.kernels:
             axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
-            by = "thread" if k.printed.width == 1 else "warp"
-            lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {by}  {k.launch.nest.name}")
+            lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {k.printed.team.name}  {k.launch.nest.name}")
         return "\n".join(lines)

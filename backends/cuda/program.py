@@ -21,9 +21,8 @@ from .printers.text import Param, Printed
 __all__ = ["Kernel", "KernelLaunch", "Program"]
 
 PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
-THREADS = 128
 BLOCKS = 256
-"""Threads a block, and most blocks a launch: kernels walk the rest in strides of the grid."""
+"""Most blocks of a launch: kernels walk the rest in strides of the grid."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,9 @@ class Program:
         if points == 0:
             return
         args = {p.name: np.int32(trip) if p.kind == "trip" else self._argument(p, memory, dims, given) for p in k.printed.params}
-        blocks = min(-(-points * k.printed.width // THREADS), BLOCKS)
-        sim.launch(k.printed.text, blocks, THREADS, args, f"{k.kernel.name} ({k.launch.nest.name})")
+        team = k.printed.team
+        blocks = min(-(-points // team.points), BLOCKS)
+        sim.launch(k.printed.text, blocks, team.threads, args, f"{k.kernel.name} ({k.launch.nest.name})")
 
     def _argument(self, p: Param, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> object:
         if p.kind == "buffer":

@@ -14,7 +14,7 @@ from ..ir.layout import channels_last
 from .nest import Axis, Contract
 from .scalar import Scalar, scalar_symbols
 
-__all__ = ["conditions", "contraction_of"]
+__all__ = ["any_contraction_of", "conditions", "contraction_of"]
 
 FEW = 6
 """Rows below which a tile is better laid along another, larger axis."""
@@ -48,6 +48,19 @@ def contraction_of(value: Scalar, outer: Sequence[Axis], inner: Sequence[Axis]) 
         return None
     k = sorted(inner, key=lambda x: (x.name not in held, place.get(x.name, -1)))
     return Contract(tuple(x for x in outer if x is not m and x is not n), m, n, tuple(k), a, b)
+
+
+def any_contraction_of(value: Scalar, outer: Sequence[Axis], inner: Sequence[Axis]) -> Contract | None:
+    """The same for targets that read operands element by element, where every index map will do."""
+    if value.op != "mul" or not inner or any(x.op != "load" for x in value.args):
+        return None
+    left, right = (scalar_symbols(x) for x in value.args)
+    rows = [x for x in outer if x.name in left and x.name not in right]
+    columns = [x for x in outer if x.name in right and x.name not in left]
+    if not rows or not columns:
+        return None
+    m, n = rows[-1], columns[-1]
+    return Contract(tuple(x for x in outer if x is not m and x is not n), m, n, tuple(inner), *value.args)
 
 
 def conditions(load: Scalar) -> list[Scalar]:

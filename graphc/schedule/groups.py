@@ -19,7 +19,7 @@ from ..ir.layout import Layout, row_major
 from ..ir.node import Node, toposort
 from ..loops.build import PointBuilder
 from ..loops.nest import Axis, Contract, Scatter
-from ..loops.products import contraction_of
+from ..loops.products import any_contraction_of, contraction_of
 from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
 from .group import Decision, FoldMember, Group, axis_name, canonical, maker
 from .limits import Limits
@@ -397,9 +397,10 @@ def _place_fold(g: Grouping, node: Node) -> None:
     value = fold.value(builder, at(outer), at(inner))
     live_outer = [a for a in outer if a.size != 1]
     live_inner = [a for a in inner if a.size != 1]
-    if node.op.kind == "contract" and fold.combine == "add" and g.limits.tiled_folds:
-        contract = contraction_of(value, live_outer, live_inner)
-        if contract is not None and _tiles(g, contract):
+    if node.op.kind == "contract" and fold.combine == "add" and (g.limits.tiled_folds or g.limits.any_folds):
+        find = any_contraction_of if g.limits.any_folds else contraction_of
+        contract = find(value, live_outer, live_inner)
+        if contract is not None and (g.limits.any_folds or _tiles(g, contract)):
             _open_contract(g, node, contract, live_outer, at(outer))
             return
     producers = g.targets(value)

@@ -23,6 +23,8 @@ class Limits:
     """Rows and columns of a contraction's result that are made together: an operand is read once a tile of the other axis."""
     tiled_folds: bool = True
     """Whether convolutions are tiled like matrix products; what they read and write then lies channels-last."""
+    any_folds: bool = False
+    """Whether a contraction may read its operands through any index map: no fold is then too irregular to be tiled."""
     prologue: int = 16
     """Instructions an element that storing a contraction's operand costs: a store, a load, a kernel of its own, a barrier.
     Measured: bytes cast and scaled still gain with 8 panels, an exponential loses with 2."""

@@ -65,7 +65,7 @@ def test_the_kernels_run_without_the_bugs():
         (addition, "p2[i0] = ", "p2[i0 + 1] = ", r"store out of bounds: o0 .* at 150 by block 0, thread 21"),
         (addition, "p2[i0] = ", "p2[np.int32(i0 >> 1)] = ", r"race: o0 .* at \d+ is written by .* and used by another"),
         (addition, "p1[i0]", "p2[i0]", "load of memory that was never written: o0 .* at 0 by block 0, thread 0"),
-        (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: cuda"),
+        (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: shuffle_xor"),
         (softmax, "np.float32(1.0) / a1", "1.0 / a1", "a float64 value is stored to o0"),
         (softmax, "a1 = a1 + b1", "a1 = a1 + b1 * 2", "a1 changes its type from float32 to float64"),
     ],
@@ -158,14 +158,14 @@ def test_lanes_leave_loops_at_different_times_and_conditions_guard_loads():
 
 
 def test_shuffles_move_values_across_a_warp():
-    found = run(f"i = {THREAD}", "for k in range(5):", "    p[i] = p[i] + cuda.shfl_xor_sync(0xffffffff, p[i], 16 >> k)", threads=64, p=X)
+    found = run(f"i = {THREAD}", "for k in range(5):", "    p[i] = p[i] + shuffle_xor(p[i], 16 >> k)", threads=64, p=X)
     np.testing.assert_array_equal(found["p"], np.repeat([X[:32].sum(), X[32:].sum()], 32))
 
 
 def test_a_warp_votes_and_takes_what_was_found_one_by_one():
     found = run(
-        f"i = {THREAD}", "m = np.uint32(cuda.ballot_sync(0xffffffff, p[i] > s))", "n = np.int32(0)",
-        "while m != 0:", "    n = np.int32(n * 3 + cuda.ffs(m))", "    m = np.uint32(m & (m - 1))", "q[i] = n",
+        f"i = {THREAD}", "m = ballot(p[i] > s)", "n = np.int32(0)",
+        "while m != 0:", "    n = np.int32(n * 3 + lowest_bit(m) + 1)", "    m = np.uint32(m & (m - 1))", "q[i] = n",
         threads=64, p=X, q=np.zeros(64, np.int32), s=np.float32(29),
     )  # fmt: skip
     # warp 0: lanes 30 and 31; warp 1: all of its lanes
@@ -174,11 +174,11 @@ def test_a_warp_votes_and_takes_what_was_found_one_by_one():
         second = int(np.int64(second * 3 + lane + 1).astype(np.int32))
     assert found["q"].tolist() == [31 * 3 + 32] * 32 + [second] * 32
     with pytest.raises(SimulationError, match="divergent warp"):
-        run(f"i = {THREAD}", "if i < 5:", "    m = cuda.ballot_sync(0xffffffff, i < 3)", p=X)
+        run(f"i = {THREAD}", "if i < 5:", "    m = ballot(i < 3)", p=X)
 
 
 def test_what_it_does_not_know_it_refuses():
-    for line in ("raise ValueError", "v = cuda.shared.array(4, np.float32)", "v = p[0] < p[1] < p[2]", "v = w"):
+    for line in ("raise ValueError", "v = cuda.shared.array(s, np.float32)", "v = p[0] < p[1] < p[2]", "v = w"):
         with pytest.raises(SimulationError):
             run(line, p=X)
     with pytest.raises(SimulationError, match="whole warps"):

@@ -1,47 +1,253 @@
-"""The printer of contractions in the generic first form: one thread an element of the result, a serial loop over K.
+"""The printer of contractions: a block makes a tile of the result, shared memory holds what it multiplies.
 
-Right for every shape and fast for none: no shared memory, no tiles. Tiled and tensor-core forms replace it for the shapes
-where they pay; the epilogue is printed the same way in all of them.
+The roles of axes are read off the index maps: rows are the axes along which only the left operand varies, columns those along which
+only the right one does, all others are walked tile by tile. Rows, columns and K may each be several axes, run through as one: so a
+convolution is printed like a matrix product, and what lies outside is 0. Each element of an operand is computed once a tile by any
+scalar IR (a prologue) while it goes to shared memory; each thread then multiplies a few rows by a few columns in registers, and the
+epilogue is any scalar IR again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from graphc.ir.dims import prod
+from graphc.errors import CompileError
+from graphc.ir.dims import Size, cdiv, coefficient, prod, substitute, sym
 from graphc.ir.node import Node
-from graphc.loops.nest import Nest
-from graphc.loops.scalar import postorder
+from graphc.loops.nest import Axis, Nest, Stage, Write
+from graphc.loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
 from graphc.schedule.program import Buffer
 
 from .instructions import instruction, literal
-from .text import KernelText, Printed
+from .split import FOUR
+from .text import VECTOR, KernelText, Printed, Team, multiple
 
-__all__ = ["print_contract"]
+__all__ = ["Tile", "choose_tile", "print_contract"]
+
+PROCESSORS = 132
+"""Multiprocessors that tiles are shared among (an H100's)."""
+TYPICAL = 1024
+"""What a named size is taken for."""
+OVERHEAD = 16.0
+"""What moving an operand's element to shared memory costs, in products."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows, columns and depth of a block's tile, and how many of its rows and columns a thread makes."""
+
+    rows: int
+    columns: int
+    by_rows: int
+    by_columns: int
+    depth: int = 16
+
+    @property
+    def threads(self) -> int:
+        return self.rows // self.by_rows * (self.columns // self.by_columns)
+
+
+TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 4, 4), Tile(32, 32, 4, 4), Tile(128, 32, 4, 4), Tile(32, 128, 4, 4), Tile(128, 16, 4, 4), Tile(16, 128, 4, 4))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """An operand: its value, the axes along which only it varies, and how they are called in the text."""
+
+    value: Scalar
+    axes: tuple[Axis, ...]
+    size: Size
+    letter: str
+    tile: int
+
+
+def choose_tile(rows: Size, columns: Size, batch: Size) -> Tile:
+    """The tile that makes the result soonest: few elements beyond its edges, little to load, work for all processors."""
+    m, n, count = (x if isinstance(x, int) else TYPICAL for x in (rows, columns, batch))
+
+    def time(t: Tile) -> float:
+        blocks = -(-m // t.rows) * -(-n // t.columns) * count
+        return -(-blocks // PROCESSORS) * t.rows * t.columns * (1 + OVERHEAD * (1 / t.rows + 1 / t.columns))
+
+    return min(TILES, key=time)
 
 
 def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "") -> Printed:
-    """The kernel of a contraction with its epilogue."""
-    c = nest.contract
-    assert c is not None
-    out = KernelText(nest, buffers, comment)
-    axes = tuple(a for a in nest.outer if a.size != 1)
-    points = prod(a.size for a in axes)
-    out.line("first = np.int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)")
-    out.line("step = np.int32(cuda.blockDim.x * cuda.gridDim.x)")
-    unit = out.open_points(axes, points, "first", "step")
-    dtype = c.a.dtype
-    out.line(f"a0 = {literal(0, dtype)}")
-    for k in c.k:
-        out.open(f"for {out.vars[k.name]} in range({out.size(k.size)}):", k)
-    product = (out.value(c.a), out.value(c.b), "a0")
-    out.line(f"a0 = {instruction('fma', dtype, product, (dtype, dtype, dtype))}")
-    out.close(len(c.k))
-    for t in postorder([w.value for w in nest.writes()]):
-        if t.op == "acc":
-            unit.known[t] = "a0"
-    for stage in nest.stages:
-        for w in stage.points:
-            out.store(w)
-    out.close()
-    return out.finish(points, 1)
+    """The kernel of a contraction with its prologue and epilogue."""
+    return _Contraction(nest, buffers, comment).print()
+
+
+class _Contraction(KernelText):
+    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str):
+        super().__init__(nest, buffers, comment)
+        c = nest.contract
+        assert c is not None
+        self.dtype = c.a.dtype
+        left, right = scalar_symbols(c.a), scalar_symbols(c.b)
+        live = [x for x in nest.outer if x.size != 1]
+        a = (c.a, tuple(x for x in live if x.name in left and x.name not in right))
+        b = (c.b, tuple(x for x in live if x.name in right and x.name not in left))
+        if _writes_along(nest, a[1]) > _writes_along(nest, b[1]):
+            a, b = b, a  # neighbouring threads make neighbouring columns
+        self.batch = tuple(x for x in live if x not in a[1] and x not in b[1])
+        sizes = [prod(x.size for x in axes) for _, axes in (a, b)]
+        self.tile = choose_tile(*sizes, prod(x.size for x in self.batch))
+        self.left = _Side(*a, sizes[0], "m", self.tile.rows)
+        self.right = _Side(*b, sizes[1], "n", self.tile.columns)
+        self.k = tuple(x for x in c.k if x.size != 1)
+        self.depth = prod(x.size for x in self.k)
+
+    def print(self) -> Printed:
+        tile, nest = self.tile, self.nest
+        assert nest.contract is not None
+        mt, nt = cdiv(self.left.size, tile.rows), cdiv(self.right.size, tile.columns)
+        points = prod((mt, nt, *(x.size for x in self.batch)))
+        sa, sb = (self.array("shared", tile.depth * (side.tile + VECTOR), self.dtype) for side in (self.left, self.right))
+        ra, rb, acc = (self.array("local", n, self.dtype) for n in (tile.by_rows, tile.by_columns, tile.by_rows * tile.by_columns))
+        across = tile.columns // tile.by_columns
+        self.line("t = np.int32(cuda.threadIdx.x)")
+        self.line(f"tr = np.int32((t >> {_log(across)}) * {min(VECTOR, tile.by_rows)})")
+        self.line(f"tc = np.int32((t & {across - 1}) * {min(VECTOR, tile.by_columns)})")
+        zeros = [x for x in (*nest.outer, *nest.contract.k) if x.size == 1]
+        for x in zeros:
+            self.line(f"{self.vars[x.name]} = np.int32(0)")
+        self.open(f"for u in range(np.int32(cuda.blockIdx.x), {self.typed(points)}, np.int32(cuda.gridDim.x)):", *self.batch)
+        self._place_tile(mt, nt)
+        self.open(f"for z in range({tile.by_rows * tile.by_columns}):")
+        self.line(f"{acc}[z] = {literal(0, self.dtype)}")
+        self.close()
+        self.open(f"for k0 in range(np.int32(0), {self.typed(self.depth)}, np.int32({tile.depth})):")
+        self._fill(sa, self.left)
+        self._fill(sb, self.right)
+        self.line("cuda.syncthreads()")
+        self._multiply(sa, sb, ra, rb, acc)
+        self.line("cuda.syncthreads()")
+        self.close()
+        self._epilogue(acc)
+        self.close()
+        return self.finish(points, Team("tile", tile.threads, 1))
+
+    def _place_tile(self, mt: Size, nt: Size) -> None:
+        """The first row and column of the u-th tile, and its index along the other axes."""
+        count = self.size(mt)
+        self.line(f"q = np.int32(np.uint32(u) // np.uint32({count}))")
+        self.line(f"m0 = np.int32((u - q * {count}) * {self.tile.rows})")
+        if self.batch:
+            count = self.size(nt)
+            self.line(f"b = np.int32(np.uint32(q) // np.uint32({count}))")
+            self.line(f"n0 = np.int32((q - b * {count}) * {self.tile.columns})")
+            self.decode(self.batch, "b")
+        else:
+            self.line(f"n0 = np.int32(q * {self.tile.columns})")
+
+    # -- operands --------------------------------------------------------------------------------------------------------
+    def _fill(self, shared: str, side: _Side) -> None:
+        """A tile of an operand goes to shared memory, K by K; threads walk it as it lies in memory."""
+        rows, depth, letter = side.tile, self.tile.depth, side.letter
+        along_k = self.k and _walks_along(side.value, self.k[-1].name, side.axes[-1].name if side.axes else "")
+        self.open(f"for g in range({rows * depth // self.tile.threads}):", *side.axes, *self.k)
+        self.line(f"x = np.int32(t + g * {self.tile.threads})")
+        inner = depth if along_k else rows
+        first, second = f"x & {inner - 1}", f"x >> {_log(inner)}"
+        row, deep = (second, first) if along_k else (first, second)
+        self.line(f"{letter}x = np.int32({row})")
+        self.line(f"kx = np.int32({deep})")
+        self.line(f"{letter} = np.int32({letter}0 + {letter}x)")
+        self.line("k = np.int32(k0 + kx)")
+        size, total = self.typed(side.size), self.typed(self.depth)
+        self.line(f"inside = {letter} < {size} and k < {total}")
+        # beyond the edge the last element is read, and not used
+        self._clamped(side.axes, letter, size)
+        self._clamped(self.k, "k", total)
+        value = self.value(side.value)
+        value = f"{value} if inside else {literal(0, self.dtype)}"
+        self.line(f"{shared}[np.int32(kx * {rows + VECTOR} + {letter}x)] = {self.stored(value, self.dtype)}")
+        self.close()
+
+    def _clamped(self, axes: Sequence[Axis], number: str, size: str) -> None:
+        if axes:
+            self.line(f"{number} = np.int32({number} if {number} < {size} else {size} - 1)")
+            self.decode(axes, number)
+
+    def _multiply(self, sa: str, sb: str, ra: str, rb: str, acc: str) -> None:
+        tile, dtype = self.tile, self.dtype
+        self.device.add("load4")
+        self.open(f"for d in range({tile.depth}):")
+        for local, shared, start, side, count in ((ra, sa, "tr", tile.rows, tile.by_rows), (rb, sb, "tc", tile.columns, tile.by_columns)):
+            for part in range(count // VECTOR):
+                far = f" + {part * VECTOR * side // count}" if part else ""
+                self.line(f"load4({local}, {part * VECTOR}, {shared}, np.int32(d * {side + VECTOR} + {start}{far}))")
+        self.open(f"for i in range({tile.by_rows}):")
+        self.open(f"for j in range({tile.by_columns}):")
+        at = f"{acc}[i * {tile.by_columns} + j]"
+        self.line(f"{at} = {instruction('fma', dtype, (f'{ra}[i]', f'{rb}[j]', at), (dtype, dtype, dtype))}")
+        self.close(3)
+
+    # -- results ---------------------------------------------------------------------------------------------------------
+    def _epilogue(self, acc: str) -> None:
+        """What a thread has summed goes through the scalars of the nest: four neighbouring columns at a time, row by row."""
+        tile, left, right = self.tile, self.left, self.right
+        stages, column = self._in_fours()
+        self.open(f"for j in range({tile.by_columns // VECTOR}):")
+        wide = VECTOR * tile.columns // tile.by_columns
+        self.line(f"n = np.int32(n0 + tc + j * {wide})")
+        if column is not None:  # in groups of four, which are inside or outside as a whole
+            self.open(f"if n < {self.typed(right.size)}:", *right.axes)
+            self.line(f"{self.vars[column.name]} = np.int32(n >> 2)")
+            self.vector = FOUR
+        self.open(f"for i in range({tile.by_rows}):")
+        far = f"(i >> 2) * {VECTOR * tile.rows // tile.by_rows}" if tile.by_rows > VECTOR else ""
+        self.line(f"m = np.int32(m0 + tr + (i & 3) + {far})" if far else "m = np.int32(m0 + tr + i)")
+        self.open(f"if m < {self.typed(left.size)}:", *left.axes)
+        self.decode(left.axes, "m")
+        self.vars[FOUR] = "e"
+        self.ranges[FOUR] = VECTOR
+        body = self.open(f"for e in range({VECTOR}):", Axis(FOUR, VECTOR))
+        if column is None:
+            self.line("c = np.int32(n + e)")
+            body = self.open(f"if c < {self.typed(right.size)}:", *right.axes)
+            self.decode(right.axes, "c")
+        for t in postorder([w.value for st in stages for w in st.points]):
+            if t.op == "acc":
+                body.known[t] = f"{acc}[i * {tile.by_columns} + j * {VECTOR} + e]"
+        for st in stages:
+            if st.accs or st.writes:
+                raise CompileError(f"{self.nest.name}: a contraction followed by a fold in one kernel")
+            for w in st.points:
+                self.store(w)
+        if column is None:
+            self.close()
+        self.close_vector()
+        self.close(4 if column is not None else 3)
+        self.vector = ""
+
+    def _in_fours(self) -> tuple[tuple[Stage, ...], Axis | None]:
+        """The stages with the column axis in groups of four, and that axis; as they are where it cannot be split."""
+        stages = self.nest.stages
+        if len(self.right.axes) != 1 or not multiple(self.right.size, VECTOR):
+            return stages, None
+        axis = self.right.axes[0]
+        values: dict[str, Size] = {axis.name: sym(axis.name) * VECTOR + sym(FOUR)}
+        image: dict[Scalar, Scalar] = {}
+
+        def write(w: Write) -> Write:
+            return Write(w.node, tuple(substitute(e, values) for e in w.index), substitute_scalar(w.value, values, image=image))
+
+        split = tuple(Stage(tuple(map(write, st.points)), st.accs, st.writes) for st in stages)
+        self.origins = {new: old for old, new in image.items()}
+        return split, axis
+
+
+def _writes_along(nest: Nest, axes: Sequence[Axis]) -> int:
+    """How many results have neighbours along the last of some axes."""
+    return sum(coefficient(w.index[0], axes[-1].name) == 1 for w in nest.writes()) if axes else 0
+
+
+def _walks_along(value: Scalar, axis: str, other: str) -> bool:
+    """Whether more loads have neighbours along ``axis`` than along ``other``."""
+    return sum((coefficient(t.attr[1][0], axis) == 1) - (coefficient(t.attr[1][0], other) == 1) for t in loads(value)) >= 0
+
+
+def _log(power: int) -> int:
+    return power.bit_length() - 1

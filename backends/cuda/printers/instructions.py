@@ -119,8 +119,8 @@ def literal(value: Any, dtype: DType) -> str:
 def shuffle(name: str, dtype: DType, distance: str) -> str:
     """The value of ``name`` on the lane whose number differs in the bits of ``distance``."""
     if dtype.name in SHUFFLED:
-        return f"cuda.shfl_xor_sync(0xffffffff, {name}, {distance})"
+        return f"shuffle_xor({name}, {distance})"
     if dtype.kind == "b":
-        return f"cuda.shfl_xor_sync(0xffffffff, np.int32(1) if {name} else np.int32(0), {distance}) != 0"
-    return f"np.{dtype.name}(cuda.shfl_xor_sync(0xffffffff, np.int32({name}), {distance}))"
+        return f"shuffle_xor(np.int32(1) if {name} else np.int32(0), {distance}) != 0"
+    return f"np.{dtype.name}(shuffle_xor(np.int32({name}), {distance}))"
 

@@ -14,18 +14,16 @@ from graphc.loops.nest import Nest
 from graphc.schedule.program import Buffer
 
 from .instructions import instruction
-from .text import KernelText, Printed
+from .text import KernelText, Printed, Team
 
 __all__ = ["print_scatter"]
-
-ALL = "0xffffffff"
-
 
 def print_scatter(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "") -> Printed:
     """The kernel of ``out = base; out[index[i]] = combine(out[index[i]], update[i])``."""
     s = nest.scatter
     assert s is not None
     out = KernelText(nest, buffers, comment)
+    out.device |= {"ballot", "lowest_bit"}
     po, pb, pi = (out.pointer(n) for n in (s.out, s.base, s.index))
     rows, columns, count = (out.typed(e) for e in (s.rows, s.columns, s.count))
     dtype = s.out.dtype
@@ -43,9 +41,9 @@ def print_scatter(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "")
     out.open(f"for first in range(np.int32(0), {count}, np.int32(32)):")
     out.line("i = np.int32(first + lane)")
     out.line(f"mine = i < {count} and {pi}[i] >= low and {pi}[i] < high")
-    out.line(f"found = np.uint32(cuda.ballot_sync({ALL}, mine))")
+    out.line("found = ballot(mine)")
     out.open("while found != 0:")
-    out.line("u = np.int32(first + cuda.ffs(found) - 1)")
+    out.line("u = np.int32(first + lowest_bit(found))")
     out.line("found = np.uint32(found & (found - 1))")
     out.line(f"row = np.int32({pi}[u])")
     out.open(f"for j in range(lane, {columns}, np.int32(32)):")
@@ -57,4 +55,4 @@ def print_scatter(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "")
         value = instruction(s.combine, dtype, ("old", "new"), (dtype, dtype))
     out.line(f"{po}[at] = {out.stored(value, dtype)}")
     out.close(3)
-    return out.finish(s.rows, 32)
+    return out.finish(s.rows, Team("warp", 128, 4))

@@ -6,12 +6,12 @@ Index arithmetic is int32: whatever Numba computes in 64 bits is converted back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphc.errors import CompileError
-from graphc.ir.dims import Expr, FloorDiv, Size, Sym, from_terms, lower, symbols
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, coefficient, from_terms, lower, substitute, symbols
 from graphc.ir.dtypes import DType, int32, uint8
 from graphc.ir.node import Node
 from graphc.loops.build import TRIP
@@ -21,7 +21,10 @@ from graphc.schedule.program import Buffer
 
 from .instructions import instruction, literal
 
-__all__ = ["Block", "KernelText", "Param", "Printed"]
+__all__ = ["VECTOR", "Block", "KernelText", "Param", "Printed", "Team", "multiple"]
+
+VECTOR = 4
+"""Elements of one vector access: 16 bytes of float32."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,24 @@ class Param:
     value: Any
 
 
+@dataclass(frozen=True)
+class Team:
+    """Who works at a point: "thread", "warp", "block" (all of its threads), "column" (eight threads of a block, each of another
+    warp) or "tile" (a block, where the points are tiles). A block has ``threads`` threads and works at ``points`` points at once."""
+
+    name: str
+    threads: int
+    points: int
+
+
 @dataclass
 class Printed:
-    """A finished kernel: ``points`` outer points, each the work of ``width`` threads (1, or the 32 of a warp)."""
+    """A finished kernel: its text, what fills its parameters, how many points it has, and who works at one."""
 
     text: str
     params: list[Param]
     points: Size
-    width: int
+    team: Team
     names: dict[str, Scalar] = field(default_factory=dict)
     """The scalar that each variable holds: its line can be told apart in the text."""
 
@@ -65,7 +78,8 @@ class Block:
 class KernelText:
     """Builds the kernel of a nest. Every value is printed once, in the outermost block that knows what it needs."""
 
-    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str = ""):
+    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "", vector: str = "", origins: Mapping[Scalar, Scalar] | None = None):
+        """``vector`` is the axis of four neighbours that one thread takes together, if the nest has one (:mod:`.split`)."""
         self.nest = nest
         self.buffers = buffers
         self.comment = comment
@@ -73,9 +87,16 @@ class KernelText:
         self.blocks: list[Block] = [Block()]
         axes = (*nest.outer, *nest.inner, *(nest.contract.k if nest.contract is not None else ()))
         self.vars = {a.name: f"i{n}" for n, a in enumerate(axes)}
-        self.ranges = nest.ranges
-        self.counts = {"v": 0, "j": 0}
+        self.ranges = dict(nest.ranges)
+        self.vector = vector
+        if vector:
+            self.vars[vector], self.ranges[vector] = "e", VECTOR
+        self.origins = origins or {}
+        self.counts = {"v": 0, "j": 0, "l": 0, "t": 0}
         self.names: dict[str, Scalar] = {}
+        self.device: set[str] = set()
+        self.arrays: list[str] = []
+        self.waiting: list[str] = []
 
     # -- parameters ------------------------------------------------------------------------------------------------------
     def _param(self, key: Any, kind: str, prefix: str, dtype: DType, value: Any) -> str:
@@ -105,6 +126,14 @@ class KernelText:
         text = self.size(e)
         return f"np.int32({text})" if text.isdigit() else text
 
+    def array(self, space: str, size: int, dtype: DType) -> str:
+        """The name of a new array that the block shares, or that is the thread's own."""
+        name = f"{'l' if space == 'local' else 't'}{self.counts['l' if space == 'local' else 't']}"
+        self.counts[name[0]] += 1
+        kind = uint8 if dtype.kind == "b" else dtype
+        self.arrays.append(f"{name} = cuda.{space}.array({size}, np.{kind}" + (", alignment=16)" if space == "shared" else ")"))
+        return name
+
     # -- blocks ----------------------------------------------------------------------------------------------------------
     def line(self, text: str, block: Block | None = None) -> None:
         """Appends a line: in a block that is still open, before the block that is open inside it."""
@@ -124,6 +153,24 @@ class KernelText:
     def close(self, count: int = 1) -> None:
         for _ in range(count):
             self.blocks.pop()
+
+    def open_vector(self) -> None:
+        """The loop over the four elements of a vector access."""
+        self.open(f"for e in range({VECTOR}):", Axis(self.vector, VECTOR))
+
+    def close_vector(self) -> None:
+        """Ends it, and stores what it has made."""
+        self.close()
+        for line in self.waiting:
+            self.line(line)
+        self.waiting.clear()
+
+    def _aligned(self, e: Size) -> Size | None:
+        """The address of the first of four elements that one access may take; None where it has to be one by one."""
+        if not self.vector or coefficient(e, self.vector) != 1:
+            return None
+        base = substitute(e, {self.vector: 0})
+        return base if multiple(base, VECTOR) else None
 
     def _find(self, key: Any) -> str | None:
         return next((b.known[key] for b in reversed(self.blocks) if key in b.known), None)
@@ -228,8 +275,8 @@ class KernelText:
             raise CompileError(f"accumulator {s.attr} is read before it is complete")
         if s.op == "load":
             names = symbols(s.attr[1][0])
-            at = self.index(s.attr[1][0])
-            attr = self.element(s.attr[0], at)
+            base = None if s.args else self._aligned(s.attr[1][0])
+            attr = self.element(s.attr[0], self.index(s.attr[1][0])) if base is None else self._vector_element(s.attr[0], base)
             if s.args:
                 attr += f" if {self._held(s.args[0])} else {literal(0, s.dtype)}"
         elif s.op == "index":
@@ -239,11 +286,29 @@ class KernelText:
         # a load stays inside the loop over points: threads without a point touch no memory
         block = self._place(names, operands(s), 1 if s.op == "load" else 0)
         text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
-        self.names[self.name(s, text, block)] = s
+        self.names[self.name(s, text, block)] = self.origins.get(s, s)
+
+    def _vector_element(self, node: Node, base: Size) -> str:
+        """One of four elements that were loaded together."""
+        key = ("load4", node, base)
+        local = self._find(key)
+        if local is None:
+            local = self.array("local", VECTOR, node.dtype)
+            at, needs = self.index(base), tuple(_scalars(base))
+            block = self._place(symbols(base), needs, 1)
+            self.device.add("load4")
+            self.line(f"load4({local}, 0, {self.pointer(node)}, {at})", block)
+            block.known[key] = local
+        return self.loaded(f"{local}[e]", node.dtype)
 
     def element(self, node: Node, at: str) -> str:
         """An element of a buffer."""
-        return f"{self.pointer(node)}[{at}]" + (" != 0" if node.dtype.kind == "b" else "")
+        return self.loaded(f"{self.pointer(node)}[{at}]", node.dtype)
+
+    @staticmethod
+    def loaded(element: str, dtype: DType) -> str:
+        """What memory holds as a value: bools are bytes."""
+        return f"{element} != 0" if dtype.kind == "b" else element
 
     @staticmethod
     def stored(value: str, dtype: DType) -> str:
@@ -252,38 +317,53 @@ class KernelText:
 
     def store(self, w: Write) -> None:
         value = self.stored(self.value(w.value), w.value.dtype)
-        at = self.index(w.index[0])
-        self.line(f"{self.pointer(w.node)}[{at}] = {value}")
+        base = self._aligned(w.index[0])
+        if base is None:
+            self.line(f"{self.pointer(w.node)}[{self.index(w.index[0])}] = {value}")
+            return
+        local = self.array("local", VECTOR, w.node.dtype)
+        self.device.add("store4")
+        self.waiting.append(f"store4({self.pointer(w.node)}, {self.index(base)}, {local})")
+        self.line(f"{local}[e] = {value}")
 
     # -- frame -----------------------------------------------------------------------------------------------------------
     def open_points(self, axes: tuple[Axis, ...], points: Size, first: str, step: str) -> Block:
         """The loop over this thread's (or warp's) outer points, and the index of each axis from the running number."""
         block = self.open(f"for u in range({first}, {self.typed(points)}, {step}):", *self.nest.outer)
-        for a in self.nest.outer:
-            if a not in axes:
-                self.line(f"{self.vars[a.name]} = np.int32(0)")
-        left = "u"
+        self.decode(axes, "u")
+        return block
+
+    def decode(self, axes: Sequence[Axis], number: str) -> None:
+        """The index of each axis from the running number of a point: the last axis runs fastest."""
         for n in range(len(axes) - 1, -1, -1):
             var = self.vars[axes[n].name]
             if n == 0:
-                self.line(f"{var} = np.int32({left})")
+                self.line(f"{var} = np.int32({number})")
                 break
-            size = self.size(axes[n].size)
-            self.line(f"q{n} = np.int32(np.uint32({left}) // np.uint32({size}))")
-            self.line(f"{var} = np.int32({left} - q{n} * {size})")
-            left = f"q{n}"
-        return block
+            size, rest = self.size(axes[n].size), f"{var}r"
+            self.line(f"{rest} = np.int32(np.uint32({number}) // np.uint32({size}))")
+            self.line(f"{var} = np.int32({number} - {rest} * {size})")
+            number = rest
 
-    def finish(self, points: Size, width: int) -> Printed:
+    def finish(self, points: Size, team: Team) -> Printed:
         order = {"buffer": 0, "size": 1, "number": 2, "trip": 3}
         params = sorted(self.params.values(), key=lambda p: order[p.kind])
         top = self.blocks[0]
         top.header = f"def kernel({', '.join(p.name for p in params)}):"
+        top.lines[:0] = self.arrays
         types = ", ".join(f"{p.name} {'*' if p.kind == 'buffer' else ''}{p.dtype}" for p in params)
         head = [f"# {c}" for c in self.comment.splitlines()]
-        head.append(f"# {'one thread' if width == 1 else 'one warp'} a point; {types}")
-        head += ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice", "", "", "@cuda.jit"]
-        return Printed("\n".join(head + top.render(0)) + "\n", params, points, width, self.names)
+        head.append(f"# one {team.name} a point, {team.threads} threads a block; {types}")
+        head += ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice"]
+        if self.device:
+            head += ["", f"from graphc.backends.cuda.device import {', '.join(sorted(self.device))}"]
+        head += ["", "", "@cuda.jit"]
+        return Printed("\n".join(head + top.render(0)) + "\n", params, points, team, self.names)
+
+
+def multiple(e: Size, of: int) -> bool:
+    """Whether a number divides an index expression, whatever its symbols are."""
+    return e % of == 0 if isinstance(e, int) else all(c % of == 0 for _, c in e.terms)
 
 
 def _negative(e: Size) -> bool:

@@ -6,14 +6,14 @@ was left untyped shows here as it would on the device.
 
 It raises :class:`SimulationError`, naming buffer, index, thread and line, for
 
-* loads and stores out of bounds,
-* loads of memory that nothing has written,
-* races within a launch: two threads that write different values to one address, or one that writes what another reads,
-  unless both are in one warp and have met (a shuffle or ``syncwarp``) in between,
-* shuffles that not all threads of a warp reach,
+* loads and stores out of bounds, and 16-byte accesses that are not aligned,
+* loads of memory that nothing has written: global, shared or local,
+* races within a launch, in global and in shared memory: two threads that write different values to one address, or one that
+  writes what another reads, unless their warp or their block has met in between,
+* shuffles and votes that not all threads of a warp reach, and barriers that not all threads of a block reach,
 * variables and stores whose type changes (Numba would widen them silently).
 
-What it does not model: shared memory, block barriers, atomics and the timing inside a warp (threads run in lock step).
+What it does not model: atomics and the timing inside a warp (threads run in lock step).
 """
 
 from __future__ import annotations
@@ -28,90 +28,36 @@ import numpy as np
 
 from graphc.errors import SimulationError
 
-__all__ = ["Memory", "launch"]
+from .memory import WARP, Local, Memory, Order, Shared, first
+from .report import Report
 
-WARP = 32
+__all__ = ["launch"]
+
 Code = Callable[["Grid", np.ndarray], Any]
-
-
-class Memory:
-    """Global memory of one buffer; bools are bytes. ``written`` says which elements hold a value: all, or none yet."""
-
-    def __init__(self, name: str, data: np.ndarray, written: bool = True):
-        self.name = name
-        self.data = data.reshape(-1).view(np.uint8) if data.dtype == bool else data.reshape(-1)
-        self.written = np.full(self.data.size, written)
-        self.bits = self.data.view(f"u{self.data.itemsize}")
-        self._watch: dict[str, np.ndarray] | None = None
-
-    def __repr__(self) -> str:
-        return f"{self.name} ({self.data.dtype}[{self.data.size}])"
-
-    def watch(self, on: bool) -> None:
-        """Begins a launch. Only memory that the kernel writes needs its accesses remembered."""
-        n = self.data.size
-        empty = {k: np.full(n, -1, np.int64) for k in ("writer", "wrote", "reader", "read", "readers")}
-        self._watch = empty if on else None
-
-    def reads(self, at: np.ndarray, who: np.ndarray, epoch: np.ndarray) -> int | None:
-        """Notes loads; the position of the first one that races with an earlier store, or None."""
-        w = self._watch
-        if w is None:
-            return None
-        bad = _races(w["writer"][at], w["wrote"][at], who, epoch)
-        warp, old = who // WARP, w["reader"][at]
-        first = np.full(self.data.size, -1, np.int64)
-        first[at] = who  # of several threads in this very load, one stays; the others see that it is not them
-        many = ((old >= 0) & (old != who)) | (first[at] != who)
-        across = ((old >= 0) & (old // WARP != warp)) | (first[at] // WARP != warp)
-        w["reader"][at], w["read"][at] = who, epoch
-        # 0: one thread, 1: several of one warp, 2: several warps; only ever more
-        np.maximum.at(w["readers"], at, np.where(across, 2, np.where(many, 1, 0)))
-        return _first(bad)
-
-    def writes(self, at: np.ndarray, values: np.ndarray, who: np.ndarray, epoch: np.ndarray) -> int | None:
-        """Stores; the position of the first store that races with another access, or None."""
-        w = self._watch
-        assert w is not None
-        before = self.bits[at].copy()
-        reader, readers = w["reader"][at], w["readers"][at]
-        bad = _races(reader, w["read"][at], who, epoch, several=readers) | (readers == 2)
-        new = np.ascontiguousarray(values).view(self.bits.dtype)
-        bad |= _races(w["writer"][at], w["wrote"][at], who, epoch) & (before != new)
-        self.bits[at] = new
-        bad |= self.bits[at] != new  # two threads in this very store
-        w["writer"][at], w["wrote"][at] = who, epoch
-        self.written[at] = True
-        return _first(bad)
-
-
-def _races(other: np.ndarray, when: np.ndarray, who: np.ndarray, epoch: np.ndarray, several: np.ndarray | None = None) -> np.ndarray:
-    """Where another thread's access is not ordered before this one: another warp, or this warp since it last met."""
-    mine = other == who if several is None else (other == who) & (several < 1)
-    apart = (other // WARP != who // WARP) | (when == epoch)
-    return (other >= 0) & ~mine & apart
-
-
-def _first(bad: np.ndarray) -> int | None:
-    return int(np.argmax(bad)) if bad.any() else None
+Array = Memory | Shared | Local
 
 
 class Grid:
-    """The state of one launch: who the lanes are, their variables, and how often each warp has met."""
+    """The state of one launch: who the lanes are, their variables, and how often each warp and block has met."""
 
-    def __init__(self, blocks: int, threads: int, names: Mapping[str, Any]):
+    def __init__(self, blocks: int, threads: int, names: Mapping[str, Any], report: Report | None = None):
         if threads % WARP:
             raise SimulationError(f"{threads} threads a block are no whole warps")
-        self.count = blocks * threads
+        self.count, self.blocks, self.threads = blocks * threads, blocks, threads
         self.lane = np.arange(self.count, dtype=np.int64)
+        self.block = self.lane // threads
         self.all = np.ones(self.count, bool)
-        self.epoch = np.zeros(self.count // WARP, np.int64)
-        self.threads = threads
+        self.warp_met = np.zeros(self.count // WARP, np.int64)
+        self.block_met = np.zeros(blocks, np.int64)
         self.names: dict[str, Any] = dict(names)
+        self.report = report
+        if report is not None:
+            report.threads = threads
+        self._order: Order | None = None
         i32 = np.int32
         self.constants: dict[str, Any] = {
             "cuda.threadIdx.x": (self.lane % threads).astype(i32),
-            "cuda.blockIdx.x": (self.lane // threads).astype(i32),
+            "cuda.blockIdx.x": self.block.astype(i32),
             "cuda.blockDim.x": i32(threads),
             "cuda.gridDim.x": i32(blocks),
             "np.inf": np.float64(np.inf),
@@ -122,23 +68,48 @@ class Grid:
         """The values on the lanes of a mask."""
         return value[mask] if np.ndim(value) else np.full(int(mask.sum()), value)
 
+    def order(self, mask: np.ndarray) -> Order:
+        """Who accesses memory now."""
+        if mask is self.all and self._order is not None:
+            return self._order
+        who = self.lane[mask]
+        found = Order(who, self.block[mask], self.warp_met[who // WARP], self.block_met[self.block[mask]])
+        if mask is self.all:
+            self._order = found
+        return found
+
     def where(self, lane: int) -> str:
         return f"block {lane // self.threads}, thread {lane % self.threads}"
 
-    def met(self, mask: np.ndarray, node: ast.AST) -> np.ndarray:
-        """The warps of a mask, which must be whole; they have met from now on."""
-        warps = mask.reshape(-1, WARP)
-        some, whole = warps.any(1), warps.all(1)
+    def met(self, mask: np.ndarray, node: ast.AST, size: int = WARP) -> None:
+        """The warps (or blocks) of a mask, which must be whole; they have met from now on."""
+        parts = mask.reshape(-1, size)
+        some, whole = parts.any(1), parts.all(1)
         if (some != whole).any():
-            w = int(np.argmax(some != whole))
-            lane = w * WARP + int(np.argmin(warps[w]))
-            raise SimulationError(f"divergent warp: {self.where(lane)} does not reach {_show(node)}")
-        self.epoch[some] += 1
-        return np.asarray(whole)
+            p = int(np.argmax(some != whole))
+            lane = p * size + int(np.argmin(parts[p]))
+            raise SimulationError(f"divergent {'warp' if size == WARP else 'block'}: {self.where(lane)} does not reach {_show(node)}")
+        self._order = None
+        self.warp_met += np.repeat(some, size // WARP)
+        if size != WARP or size == self.threads:  # a block of one warp has met when its warp has
+            self.block_met += some
+            if some.all():
+                for m in self.names.values():
+                    if isinstance(m, Shared):
+                        m.barrier()
+
+    def set(self, name: str, value: Any, mask: np.ndarray, node: ast.AST) -> None:
+        """A variable takes a value where the mask holds; its type stays."""
+        old = self.names.get(name)
+        if old is not None and old.dtype != value.dtype:
+            raise SimulationError(f"{name} changes its type from {old.dtype} to {value.dtype}: {_show(node)}")
+        self.names[name] = value if old is None or mask is self.all or mask.all() else np.where(mask, value, old)
+        if self.report is not None:
+            self.report.assigned(node, name, self.names[name], mask)
 
 
-def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: str = "kernel") -> None:
-    """Runs a kernel. ``args``: a :class:`Memory` or a typed NumPy number for every parameter."""
+def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: str = "kernel", report: Report | None = None) -> None:
+    """Runs a kernel. ``args``: a :class:`Memory` or a typed NumPy number for every parameter; a report takes notes."""
     params, body, stored = _compiled(text)
     if set(params) != set(args):
         raise SimulationError(f"{name} takes {', '.join(params)}; given {', '.join(args)}")
@@ -147,7 +118,7 @@ def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: 
             m.watch(any(args[q] is m for q in stored))
         elif not isinstance(m, np.generic):
             raise SimulationError(f"{name}: {p} is an untyped {type(m).__name__}")
-    grid = Grid(blocks, threads, args)
+    grid = Grid(blocks, threads, args, report)
     with np.errstate(all="ignore"):
         try:
             for statement in body:
@@ -161,9 +132,11 @@ def launch(text: str, blocks: int, threads: int, args: Mapping[str, Any], name: 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> tuple[tuple[str, ...], list[Code], frozenset[str]]:
     (fn,) = (n for n in ast.parse(text).body if isinstance(n, ast.FunctionDef))
-    targets = [t for s in ast.walk(fn) if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Subscript)]
-    stored = frozenset(t.value.id for t in targets if isinstance(t.value, ast.Name))
-    return tuple(a.arg for a in fn.args.args), _block(fn.body), stored
+    params = tuple(a.arg for a in fn.args.args)
+    stored = {t.value.id for s in ast.walk(fn) if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Subscript) and isinstance(t.value, ast.Name)}
+    calls = [n for n in ast.walk(fn) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "store4"]
+    stored |= {n.args[0].id for n in calls if isinstance(n.args[0], ast.Name)}
+    return params, _block(fn.body), frozenset(stored & set(params))
 
 
 def _show(node: ast.AST) -> str:
@@ -178,6 +151,9 @@ def _statement(s: ast.stmt) -> Code:
     if isinstance(s, ast.Assign) and len(s.targets) == 1:
         target = s.targets[0]
         if isinstance(target, ast.Name):
+            made = ast.unparse(s.value.func) if isinstance(s.value, ast.Call) else ""
+            if made in ("cuda.shared.array", "cuda.local.array"):
+                return _array(s, target.id, s.value, made == "cuda.shared.array")
             return _assign(s, target.id, _value(s.value))
         if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
             return _store(s, target.value.id, _value(target.slice), _value(s.value))
@@ -192,15 +168,25 @@ def _statement(s: ast.stmt) -> Code:
     raise SimulationError(f"a statement that the simulator does not know: {_show(s)}")
 
 
-def _set(g: Grid, name: str, value: Any, mask: np.ndarray, node: ast.AST) -> None:
-    old = g.names.get(name)
-    if old is not None and old.dtype != value.dtype:
-        raise SimulationError(f"{name} changes its type from {old.dtype} to {value.dtype}: {_show(node)}")
-    g.names[name] = value if old is None or mask is g.all or mask.all() else np.where(mask, value, old)
-
-
 def _assign(s: ast.stmt, name: str, value: Code) -> Code:
-    return lambda g, mask: _set(g, name, value(g, mask), mask, s)
+    return lambda g, mask: g.set(name, value(g, mask), mask, s)
+
+
+def _array(s: ast.stmt, name: str, e: Any, shared: bool) -> Code:
+    """``cuda.shared.array(size, type)`` or ``cuda.local.array(size, type)``."""
+    if not isinstance(e.args[0], ast.Constant) or not isinstance(e.args[0].value, int):
+        raise SimulationError(f"the size of an array is a literal: {_show(s)}")
+    size, kind = e.args[0].value, ast.unparse(e.args[1])
+    if kind not in TYPES:
+        raise SimulationError(f"an array of {kind}: {_show(s)}")
+    dtype = np.dtype(kind[3:])
+
+    def run(g: Grid, mask: np.ndarray) -> None:
+        if not mask.all():
+            raise SimulationError(f"an array that only some threads declare: {_show(s)}")
+        g.names[name] = Shared(name, size, dtype, g.blocks) if shared else Local(name, size, dtype, g.count)
+
+    return run
 
 
 def _for(name: str, bounds: list[Code], body: list[Code]) -> Code:
@@ -244,38 +230,89 @@ def _if(test: Code, body: list[Code], orelse: list[Code]) -> Code:
     return run
 
 
-def _memory(g: Grid, name: str, node: ast.AST) -> Memory:
+def _find(g: Grid, name: str, node: ast.AST) -> Array:
     m = g.names.get(name)
-    if not isinstance(m, Memory):
+    if not isinstance(m, Array):
         raise SimulationError(f"{name} is no buffer: {_show(node)}")
     return m
 
 
-def _bounds(g: Grid, m: Memory, at: np.ndarray, who: np.ndarray, what: str, node: ast.AST) -> None:
-    bad = _first((at < 0) | (at >= m.data.size))
+def _places(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, what: str, node: ast.AST) -> tuple[np.ndarray, Order]:
+    """Where the lanes of a mask touch an array, after looking at bounds and alignment; ``width`` elements each."""
+    order, places = g.order(mask), g.spread(at, mask)
+    size = m.data.size if isinstance(m, Memory) else m.size
+    if places.size and (places.min() < 0 or places.max() + width > size):
+        bad = int(np.argmax((places < 0) | (places + width > size)))
+        raise SimulationError(f"{what} out of bounds: {m} at {places[bad]} by {g.where(order.who[bad])}, {_show(node)}")
+    if width > 1:
+        step = min(16 // m.data.itemsize, width)
+        bad = first(places % step != 0)
+        if bad is not None:
+            raise SimulationError(f"misaligned {what} of {width}: {m} at {places[bad]} by {g.where(order.who[bad])}, {_show(node)}")
+    if isinstance(m, Shared):
+        places = places + order.block * size
+    if g.report is not None and isinstance(m, Memory):
+        g.report.touched(node, m, places, order.who, width)
+    if width > 1:
+        places = (places[:, None] + np.arange(width)).reshape(-1)
+        order = Order(*(np.repeat(x, width) for x in order))
+    return places, order
+
+
+def _show_place(m: Memory | Shared, at: int) -> int:
+    return at % m.size if isinstance(m, Shared) else at
+
+
+def _fetch(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, node: ast.AST) -> np.ndarray:
+    """What the lanes of a mask load, one after another."""
+    places, order = _places(g, m, at, mask, width, "load", node)
+    bad = m.unwritten(places)
     if bad is not None:
-        raise SimulationError(f"{what} out of bounds: {m} at {at[bad]} by {g.where(who[bad])}, {_show(node)}")
+        where = f"{m} at {_show_place(m, places[bad])} by {g.where(order.who[bad])}"
+        raise SimulationError(f"load of memory that was never written: {where}, {_show(node)}")
+    bad = m.reads(places, order, g.threads)
+    if bad is not None:
+        where = f"{m} at {_show_place(m, places[bad])} is read by {g.where(order.who[bad])}"
+        raise SimulationError(f"race: {where} and written by another thread, {_show(node)}")
+    return m.data[places]
+
+
+def _put(g: Grid, m: Memory | Shared, at: Any, values: np.ndarray, mask: np.ndarray, width: int, node: ast.AST) -> None:
+    """The lanes of a mask store values, one after another."""
+    places, order = _places(g, m, at, mask, width, "store", node)
+    bad = m.writes(places, values, order, g.threads)
+    if bad is not None:
+        where = f"{m} at {_show_place(m, places[bad])} is written by {g.where(order.who[bad])}"
+        raise SimulationError(f"race: {where} and used by another thread, {_show(node)}")
+
+
+def _local_places(g: Grid, m: Local, at: Any, mask: np.ndarray, node: ast.AST) -> tuple[Any, Any]:
+    """An index into a local array: a row where all lanes mean the same element."""
+    low, high = (int(at), int(at)) if np.ndim(at) == 0 else (int(at[mask].min()), int(at[mask].max()))
+    if low < 0 or high >= m.size:
+        raise SimulationError(f"access out of bounds: {m} at {low if low < 0 else high}, {_show(node)}")
+    return (int(at), slice(None)) if low == high else (np.where(mask, at, low), g.lane)
 
 
 def _load(node: ast.Subscript, name: str, index: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
-        m, at = _memory(g, name, node), index(g, mask)
-        alone = np.ndim(at) == 0 and m._watch is None
-        who = g.lane[mask][:1] if alone else g.lane[mask]
-        if not who.size:
-            return np.zeros((), m.data.dtype)[()]
-        places = np.full(1, at) if alone else g.spread(at, mask)
-        _bounds(g, m, places, who, "load", node)
-        bad = _first(~m.written[places])
-        if bad is not None:
-            raise SimulationError(f"load of memory that was never written: {m} at {places[bad]} by {g.where(who[bad])}, {_show(node)}")
-        bad = m.reads(places, who, g.epoch[who // WARP])
-        if bad is not None:
-            raise SimulationError(f"race: {m} at {places[bad]} is read by {g.where(who[bad])} and written by another thread, {_show(node)}")
-        if np.ndim(at) == 0:
-            return m.data[at]
+        m, at = _find(g, name, node), index(g, mask)
+        if isinstance(m, Local):
+            if not mask.any():
+                return np.zeros(g.count, m.data.dtype)
+            where = _local_places(g, m, at, mask, node)
+            if not (m.written[where] | ~mask).all():
+                raise SimulationError(f"load of memory that was never written: {m} at {at if np.ndim(at) == 0 else '...'}, {_show(node)}")
+            return m.data[where].copy()
+        if np.ndim(at) == 0 and isinstance(m, Memory) and not m.watched:  # one for all
+            if not mask.any():
+                return np.zeros((), m.data.dtype)[()]
+            one = np.zeros(g.count, bool)
+            one[np.argmax(mask)] = True
+            return _fetch(g, m, at, one, 1, node)[0]
         out = np.zeros(g.count, m.data.dtype)
-        out[mask] = m.data[places]
+        if mask.any():
+            out[mask] = _fetch(g, m, at, mask, 1, node)
         return out
 
     return run
@@ -283,14 +320,48 @@ def _load(node: ast.Subscript, name: str, index: Code) -> Code:
 
 def _store(node: ast.stmt, name: str, index: Code, value: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> None:
-        v, at, m = value(g, mask), index(g, mask), _memory(g, name, node)
+        v, at, m = value(g, mask), index(g, mask), _find(g, name, node)
         if v.dtype != m.data.dtype:
             raise SimulationError(f"a {v.dtype} value is stored to {m}: {_show(node)}")
-        who, places = g.lane[mask], g.spread(at, mask)
-        _bounds(g, m, places, who, "store", node)
-        bad = m.writes(places, g.spread(v, mask), who, g.epoch[who // WARP])
-        if bad is not None:
-            raise SimulationError(f"race: {m} at {places[bad]} is written by {g.where(who[bad])} and used by another thread, {_show(node)}")
+        if isinstance(m, Local):
+            where = _local_places(g, m, at, mask, node)
+            m.data[where] = v if mask is g.all else np.where(mask, v, m.data[where])
+            m.written[where] |= mask
+        else:
+            _put(g, m, at, g.spread(v, mask), mask, 1, node)
+        if g.report is not None:
+            g.report.assigned(node, f"{name}[...]", v, mask)
+
+    return run
+
+
+def _load4(e: ast.Call) -> Code:
+    """``load4(local, first, memory, at)``: four neighbours by one access."""
+    to, start, source, index = ast.unparse(e.args[0]), _value(e.args[1]), ast.unparse(e.args[2]), _value(e.args[3])
+
+    def run(g: Grid, mask: np.ndarray) -> None:
+        m, local = _find(g, source, e), _find(g, to, e)
+        n = int(start(g, mask))
+        if not isinstance(local, Local) or isinstance(m, Local) or not 0 <= n <= local.size - 4 or local.data.dtype != m.data.dtype:
+            raise SimulationError(f"load4 goes from global or shared memory to four local elements of its type: {_show(e)}")
+        if mask.any():
+            local.data[n : n + 4, mask] = _fetch(g, m, index(g, mask), mask, 4, e).reshape(-1, 4).T
+            local.written[n : n + 4] |= mask
+
+    return run
+
+
+def _store4(e: ast.Call) -> Code:
+    """``store4(memory, at, local)``: four neighbours by one access."""
+    to, index, source = ast.unparse(e.args[0]), _value(e.args[1]), ast.unparse(e.args[2])
+
+    def run(g: Grid, mask: np.ndarray) -> None:
+        m, local = _find(g, to, e), _find(g, source, e)
+        if not isinstance(local, Local) or isinstance(m, Local) or local.size != 4 or local.data.dtype != m.data.dtype:
+            raise SimulationError(f"store4 goes from four local elements to global or shared memory of their type: {_show(e)}")
+        if not local.written[:, mask].all():
+            raise SimulationError(f"load of memory that was never written: {local}, {_show(e)}")
+        _put(g, m, index(g, mask), np.ascontiguousarray(local.data[:, mask].T).reshape(-1), mask, 4, e)
 
     return run
 
@@ -433,7 +504,10 @@ TYPES = {f"np.{n}": _convert(np.dtype(n)) for n in ("int8", "int16", "int32", "i
 
 
 def _call(e: ast.Call) -> Code:
-    name, args = ast.unparse(e.func), [_value(a) for a in e.args]
+    name = ast.unparse(e.func)
+    if name in ("load4", "store4"):
+        return _load4(e) if name == "load4" else _store4(e)
+    args = [_value(a) for a in e.args]
     if name in TYPES:
         convert, x = TYPES[name], args[0]
         return lambda g, mask: convert(x(g, mask))
@@ -441,13 +515,14 @@ def _call(e: ast.Call) -> Code:
         return _libdevice(e, name, LIBDEVICE[name[10:]], args)
     if name == "cuda.syncwarp":
         return lambda g, mask: g.met(mask, e)
-    if name == "cuda.shfl_xor_sync":
+    if name == "cuda.syncthreads":
+        return lambda g, mask: g.met(mask, e, g.threads)
+    if name == "shuffle_xor":
         return _shuffle(e, args)
-    if name == "cuda.ballot_sync":
+    if name == "ballot":
         return _ballot(e, args)
-    if name == "cuda.ffs":
-        x = args[0]
-        return lambda g, mask: _find_first(x(g, mask))
+    if name == "lowest_bit":
+        return lambda g, mask: _lowest_bit(args[0](g, mask))
     raise SimulationError(f"a function that the simulator does not know: {_show(e)}")
 
 
@@ -469,10 +544,10 @@ def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) 
 
 
 def _shuffle(e: ast.Call, args: list[Code]) -> Code:
+    """``shuffle_xor(value, distance)``: the value of the lane whose number differs in these bits."""
+
     def run(g: Grid, mask: np.ndarray) -> Any:
-        who, value, distance = (a(g, mask) for a in args)
-        if int(who) != 0xFFFFFFFF:
-            raise SimulationError(f"a shuffle of part of a warp: {_show(e)}")
+        value, distance = (a(g, mask) for a in args)
         if value.dtype.name not in ("int32", "int64", "float32", "float64"):
             raise SimulationError(f"a shuffle of {value.dtype}: {_show(e)}")
         g.met(mask, e)
@@ -482,18 +557,20 @@ def _shuffle(e: ast.Call, args: list[Code]) -> Code:
 
 
 def _ballot(e: ast.Call, args: list[Code]) -> Code:
+    """``ballot(condition)``: a uint32 with the conditions of the warp's lanes."""
+
     def run(g: Grid, mask: np.ndarray) -> Any:
-        who, condition = (a(g, mask) for a in args)
-        if int(who) != 0xFFFFFFFF or condition.dtype != bool:
-            raise SimulationError(f"a ballot of part of a warp, or of something that is no condition: {_show(e)}")
+        condition = args[0](g, mask)
+        if condition.dtype != bool:
+            raise SimulationError(f"a vote about a {condition.dtype}: {_show(e)}")
         g.met(mask, e)
         votes = np.broadcast_to(condition, g.count).reshape(-1, WARP)
-        return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.int32).reshape(-1), WARP)
+        return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.uint32).reshape(-1), WARP)
 
     return run
 
 
-def _find_first(x: Any) -> Any:
-    """The number of the lowest bit that is set, from 1; 0 for none."""
-    low = np.asarray(x.astype(np.uint32) & -x.astype(np.uint32))
-    return np.where(low == 0, 0, np.log2(np.maximum(low, 1)) + 1).astype(np.int32)[()]
+def _lowest_bit(x: Any) -> Any:
+    """``lowest_bit(word)``: the number of the lowest bit that is set."""
+    low = np.asarray(x & (~x + np.uint32(1)))
+    return np.log2(np.maximum(low, 1)).astype(np.int32)[()]

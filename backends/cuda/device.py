@@ -1,0 +1,105 @@
+"""What kernels call that Numba has no name for, or none that compiles without a GPU: 16-byte accesses, shuffles, votes.
+
+Kernel texts import these functions; the simulator knows them by the same names. Importing this module needs numba-cuda.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.cuda import types
+from numba.cuda.extending import intrinsic
+
+__all__ = ["ballot", "load4", "lowest_bit", "shuffle_xor", "store4"]
+
+I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+def _address(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
+    """A pointer to an element of a buffer or of a shared or local array."""
+    at = builder.sext(at, I64) if at.type.width < 64 else at
+    base = value if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, value).data
+    return builder.gep(base, [at], inbounds=True)
+
+
+def _vector(pointer: Any) -> tuple[Any, int]:
+    """A pointer to four elements as one vector, and the alignment that 16-byte accesses have."""
+    element = pointer.type.pointee
+    bits = getattr(element, "width", 64 if isinstance(element, ir.DoubleType) else 32)
+    return ir.VectorType(element, 4).as_pointer(pointer.type.addrspace), min(16, bits // 2)
+
+
+@intrinsic
+def load4(typingctx: Any, local: Any, first: Any, source: Any, at: Any) -> Any:
+    """``local[first:first + 4] = source[at:at + 4]`` by one access; ``at`` is a multiple of 4."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _address(context, builder, sig.args[2], args[2], args[3])
+        start = builder.sext(args[1], I64) if args[1].type.width < 64 else args[1]
+        kind, align = _vector(pointer)
+        value = builder.load(builder.bitcast(pointer, kind), align=align)
+        for i in range(4):
+            builder.store(builder.extract_element(value, I32(i)), _address(context, builder, sig.args[0], args[0], builder.add(start, I64(i))))
+        return context.get_dummy_value()
+
+    return types.void(local, first, source, at), codegen
+
+
+@intrinsic
+def store4(typingctx: Any, target: Any, at: Any, local: Any) -> Any:
+    """``target[at:at + 4] = local[0:4]`` by one access; ``at`` is a multiple of 4."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = _address(context, builder, sig.args[0], args[0], args[1])
+        kind, align = _vector(pointer)
+        value = ir.Constant(kind.pointee, ir.Undefined)
+        for i in range(4):
+            value = builder.insert_element(value, builder.load(_address(context, builder, sig.args[2], args[2], I64(i))), I32(i))
+        builder.store(value, builder.bitcast(pointer, kind), align=align)
+        return context.get_dummy_value()
+
+    return types.void(target, at, local), codegen
+
+
+@intrinsic
+def shuffle_xor(typingctx: Any, value: Any, distance: Any) -> Any:
+    """The value of the lane whose number differs in the bits of ``distance``; all lanes of the warp must be there."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fn = builder.module.declare_intrinsic("llvm.nvvm.shfl.sync.bfly.i32", (), ir.FunctionType(I32, [I32, I32, I32, I32]))
+        distance = builder.trunc(args[1], I32) if args[1].type.width > 32 else args[1]
+
+        def move(word: Any) -> Any:
+            return builder.call(fn, [I32(-1), word, distance, I32(31)])
+
+        if sig.return_type.bitwidth == 32:
+            return builder.bitcast(move(builder.bitcast(args[0], I32)), args[0].type)
+        word = builder.bitcast(args[0], I64)
+        low, high = builder.trunc(word, I32), builder.trunc(builder.lshr(word, I64(32)), I32)
+        joined = builder.or_(builder.zext(move(low), I64), builder.shl(builder.zext(move(high), I64), I64(32)))
+        return builder.bitcast(joined, args[0].type)
+
+    return value(value, distance), codegen
+
+
+@intrinsic
+def ballot(typingctx: Any, condition: Any) -> Any:
+    """A uint32 with the conditions of the warp's lanes; all of them must be there."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fn = builder.module.declare_intrinsic("llvm.nvvm.vote.ballot.sync", (), ir.FunctionType(I32, [I32, I1]))
+        return builder.call(fn, [I32(-1), args[0] if args[0].type.width == 1 else builder.trunc(args[0], I1)])
+
+    return types.uint32(condition), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx: Any, word: Any) -> Any:
+    """The number of the lowest bit that is set in a uint32."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        fn = builder.module.declare_intrinsic("llvm.cttz", (I32,), ir.FunctionType(I32, [I32, I1]))
+        return builder.call(fn, [args[0], I1(0)])
+
+    return types.int32(word), codegen

@@ -1,0 +1,9 @@
+"""The simulator of CUDA kernels: :mod:`.interpret` runs their text, :mod:`.memory` watches what they touch, :mod:`.report` takes notes."""
+
+from __future__ import annotations
+
+from .interpret import launch
+from .memory import Memory
+from .report import Report
+
+__all__ = ["Memory", "Report", "launch"]
