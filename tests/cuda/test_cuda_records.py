@@ -17,7 +17,8 @@ from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
 from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
 
-FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu", re.IGNORECASE)
+DEVICE = {"ballot", "load4", "lowest_bit", "shuffle_xor", "store4"}
+FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu|machine", re.IGNORECASE)
 
 
 def test_one_table_prints_every_scalar_instruction():
@@ -67,10 +68,12 @@ def test_random_numbers_have_the_bits_of_the_cpu(name):
 
 
 def _is_plain_cuda(text: str) -> None:
-    """It parses, imports NumPy and Numba alone, and speaks of threads and not of vector registers."""
+    """It parses, imports NumPy, Numba and a few device functions alone, and speaks of threads and not of vector registers."""
     module = ast.parse(text)
     imports = [ast.unparse(n) for n in module.body if isinstance(n, (ast.Import, ast.ImportFrom))]
-    assert imports == ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice"]
+    assert imports[:3] == ["import numpy as np", "from numba import cuda", "from numba.cuda import libdevice"]
+    assert all(i.startswith("from graphc.backends.cuda.device import ") for i in imports[3:])
+    assert {n.name for i in module.body[3:] if isinstance(i, ast.ImportFrom) for n in i.names} <= DEVICE
     (kernel,) = (n for n in module.body if isinstance(n, ast.FunctionDef))
     assert [ast.unparse(d) for d in kernel.decorator_list] == ["cuda.jit"]
     code = "\n".join(line.split("#")[0] for line in text.splitlines())

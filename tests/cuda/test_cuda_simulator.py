@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.cuda.sim import Memory, launch
+from graphc.backends.cuda.sim import Memory, Report, launch
 from graphc.compiler import compile_graph
 from graphc.errors import SimulationError
 from graphc.testing import build_graph
@@ -42,6 +42,23 @@ def planted(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
+def product():
+    a, b = (np.random.default_rng(s).normal(size=(40, 40)).astype(np.float32) for s in (0, 1))
+    return kernel_of(lambda x, y: x @ y + 1.0, a, b)
+
+
+def columns():
+    return kernel_of(lambda x: x.sum(0), np.ones((70, 40), np.float32))
+
+
+def long_row():
+    return kernel_of(lambda x: x.sum(-1), np.ones((3, 3000), np.float32))
+
+
+THREADS = {product: 64, columns: 256, long_row: 256}
+"""Threads of a block where there is only one number that fits."""
+
+
 def softmax():
     return kernel_of(lambda x: x.softmax(-1), np.random.default_rng(0).normal(size=(3, 70)).astype(np.float32))
 
@@ -52,8 +69,8 @@ def addition():
 
 # -- planted bugs ------------------------------------------------------------------------------------------------------------
 def test_the_kernels_run_without_the_bugs():
-    for text, args in (softmax(), addition()):
-        launch(text, 2, 64, args)
+    for make in (softmax, addition, product, columns, long_row):
+        launch(make()[0], 2, THREADS.get(make, 64), make()[1])
 
 
 @pytest.mark.parametrize(
@@ -68,12 +85,24 @@ def test_the_kernels_run_without_the_bugs():
         (softmax, "16 >> k)", "16 >> k) if lane < 16 else a0", r"divergent warp: block 0, thread 16 does not reach line \d+: shuffle_xor"),
         (softmax, "np.float32(1.0) / a1", "1.0 / a1", "a float64 value is stored to o0"),
         (softmax, "a1 = a1 + b1", "a1 = a1 + b1 * 2", "a1 changes its type from float32 to float64"),
+        (product, "            cuda.syncthreads()\n            for d", "            for d", r"race: t0 \(shared float32\[576\]\) at \d+ is read by block 0, thread 0 and written by another"),
+        (product, "[i * 4 + j])\n            cuda.syncthreads()", "[i * 4 + j])", r"race: t0 \(shared float32\[576\]\) at \d+ is written by block 0"),
+        (product, "d * 36 + tr", "d * 35 + tr", r"misaligned load of 4: t0 \(shared .*\) at 35 by block 0, thread 0"),
+        (product, "range(16):\n                load4", "range(17):\n                load4", r"load out of bounds: t0 .* at 576"),
+        (product, "            cuda.syncthreads()\n            for d", "            if t < 40:\n                cuda.syncthreads()\n            for d",
+         r"divergent block: block 0, thread 40 does not reach line \d+: cuda.syncthreads\(\)"),
+        (product, "for z in range(16)", "for z in range(15)", r"never written: l2 \(local float32\[16\]\) at 15"),
+        (product, "store4(p2, j", "store4(p2, 1 + j", r"misaligned store of 4: o0 .* at 1 by"),
+        (product, " if m < s1:", " if m < 8 + s1:", r"store out of bounds: o0 .* at 1600 by block 1"),
+        (columns, "        cuda.syncthreads()\n        a0 = t0[lane]", "        a0 = t0[lane]", r"never written: t0 .*|race: t0 .* is read by"),
+        (columns, "k * 32 + lane", "k * 32 + t", r"load out of bounds: t0 .* at 256"),
+        (long_row, "            a0 = a0 + b0\n        cuda.syncthreads()", "            a0 = a0 + b0", r"race: t0 \(shared float32\[8\]\) at \d is written by block \d"),
     ],
 )
 def test_a_planted_bug_is_caught(make, old, new, message):
     text, args = make()
     with pytest.raises(SimulationError, match=message):
-        launch(planted(text, old, new), 2, 64, args)
+        launch(planted(text, old, new), 2, THREADS.get(make, 64), args)
 
 
 def test_a_loop_that_ends_early_leaves_memory_that_reading_traps():
@@ -185,3 +214,57 @@ def test_what_it_does_not_know_it_refuses():
         run("v = p[0]", threads=20, p=X)
     with pytest.raises(SimulationError, match="untyped int"):
         launch("@cuda.jit\ndef kernel(s):\n    v = s\n", 1, 32, {"s": 3})
+
+
+# -- barriers and shared memory ----------------------------------------------------------------------------------------------
+SHARED = ("t = np.int32(cuda.threadIdx.x)", "s = cuda.shared.array(64, np.float32)", "s[t] = p[t]")
+
+
+def test_a_barrier_orders_the_threads_of_a_block():
+    found = run(*SHARED, "cuda.syncthreads()", "q[t] = s[63 - t]", threads=64, p=X, q=np.zeros(64, np.float32))
+    np.testing.assert_array_equal(found["q"], X[::-1])
+    with pytest.raises(SimulationError, match=r"race: s \(shared"):
+        run(*SHARED, "q[t] = s[t]", "s[63 - t] = p[t]", threads=64, p=X, q=np.zeros(64, np.float32))
+
+
+def test_a_warp_that_meets_orders_its_own_shared_memory_only():
+    lines = (*SHARED, "cuda.syncwarp()", "q[t] = s[t ^ 1]")
+    np.testing.assert_array_equal(run(*lines, threads=64, p=X, q=np.zeros(64, np.float32))["q"].reshape(-1, 2), X.reshape(-1, 2)[:, ::-1])
+    with pytest.raises(SimulationError, match=r"race: s"):
+        run(*SHARED, "cuda.syncwarp()", "q[t] = s[t ^ 32]", threads=64, p=X, q=np.zeros(64, np.float32))
+
+
+def test_a_barrier_orders_global_memory_too_but_not_other_blocks():
+    lines = ("t = np.int32(cuda.threadIdx.x)", "p[t] = np.float32(t)", "cuda.syncthreads()", "q[t] = p[63 - t]")
+    np.testing.assert_array_equal(run(*lines, threads=64, p=X, q=X)["q"], X[::-1])
+    with pytest.raises(SimulationError, match="race: p"):
+        run("t = np.int32(cuda.blockIdx.x * 32 + cuda.threadIdx.x)", "p[t] = np.float32(t)", "cuda.syncthreads()", "q[t] = p[63 - t]", blocks=2, p=X, q=X)
+
+
+def test_each_block_has_shared_memory_of_its_own():
+    lines = ("b = np.int32(cuda.blockIdx.x)", "s = cuda.shared.array(1, np.int32)", "if cuda.threadIdx.x == 0:", "    s[0] = b", "cuda.syncthreads()",
+             "q[np.int32(b * 32 + cuda.threadIdx.x)] = s[0]")  # fmt: skip
+    assert run(*lines, blocks=3, q=np.full(96, -1, np.int32))["q"].tolist() == [0] * 32 + [1] * 32 + [2] * 32
+
+
+# -- notes -------------------------------------------------------------------------------------------------------------------
+def noted(*lines, lane=None, **args):
+    memory = {k: Memory(k, np.array(v)) for k, v in args.items()}
+    report = Report(lane)
+    text = f"@cuda.jit\ndef kernel({', '.join(args)}):\n" + "".join(f"    {line}\n" for line in lines)
+    launch(text, 1, 32, memory, report=report)
+    return report
+
+
+def test_accesses_that_are_not_side_by_side_are_reported():
+    wide = np.zeros(1024, np.float32)
+    report = noted(f"i = {THREAD}", "v = p[i] + p[i * 32]", "q[i] = v", p=wide, q=wide)
+    assert report.uncoalesced() == ["line 4: p[i * 32]: 32 sectors of 32 bytes in 1 requests, 8.0 times what is needed"]
+    assert {a.text: a.sectors for a in report.accesses.values()} == {"p[i]": 4, "p[i * 32]": 32, "q[i] = v": 4}
+    four = noted(f"i = {THREAD}", "l = cuda.local.array(4, np.float32)", "load4(l, 0, p, i * 4)", "store4(q, i * 4, l)", p=wide, q=wide)
+    assert not four.uncoalesced(1.01)
+
+
+def test_a_lane_tells_what_it_computed():
+    report = noted(f"i = {THREAD}", "for k in range(2):", "    v = p[i] * np.float32(k)", "if i > 3:", "    q[i] = v", lane=(0, 7), p=X, q=X)
+    assert report.trace == ["line 3: i = 7", "line 5: v = 0.0", "line 5: v = 7.0", "line 7: q[...] = 7.0"]

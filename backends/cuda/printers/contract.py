@@ -27,6 +27,8 @@ __all__ = ["Tile", "choose_tile", "print_contract"]
 
 PROCESSORS = 132
 """Multiprocessors that tiles are shared among (an H100's)."""
+LONG = 40
+"""Scalars of an epilogue from which the compiler leaves its loops as they are."""
 TYPICAL = 1024
 """What a named size is taken for."""
 OVERHEAD = 16.0
@@ -91,10 +93,10 @@ class _Contraction(KernelText):
         if _writes_along(nest, a[1]) > _writes_along(nest, b[1]):
             a, b = b, a  # neighbouring threads make neighbouring columns
         self.batch = tuple(x for x in live if x not in a[1] and x not in b[1])
-        sizes = [prod(x.size for x in axes) for _, axes in (a, b)]
-        self.tile = choose_tile(*sizes, prod(x.size for x in self.batch))
-        self.left = _Side(*a, sizes[0], "m", self.tile.rows)
-        self.right = _Side(*b, sizes[1], "n", self.tile.columns)
+        rows, columns = (prod(x.size for x in axes) for _, axes in (a, b))
+        self.tile = choose_tile(rows, columns, prod(x.size for x in self.batch))
+        self.left = _Side(*a, rows, "m", self.tile.rows)
+        self.right = _Side(*b, columns, "n", self.tile.columns)
         self.k = tuple(x for x in c.k if x.size != 1)
         self.depth = prod(x.size for x in self.k)
 
@@ -189,6 +191,12 @@ class _Contraction(KernelText):
         """What a thread has summed goes through the scalars of the nest: four neighbouring columns at a time, row by row."""
         tile, left, right = self.tile, self.left, self.right
         stages, column = self._in_fours()
+        if len(postorder([w.value for w in self.nest.writes()])) > LONG:
+            # elements that a loop picks lie in memory: a copy does, so that the sums stay in registers
+            sums, acc = acc, self.array("local", tile.by_rows * tile.by_columns, self.dtype)
+            self.open(f"for z in range({tile.by_rows * tile.by_columns}):")
+            self.line(f"{acc}[z] = {sums}[z]")
+            self.close()
         self.open(f"for j in range({tile.by_columns // VECTOR}):")
         wide = VECTOR * tile.columns // tile.by_columns
         self.line(f"n = np.int32(n0 + tc + j * {wide})")

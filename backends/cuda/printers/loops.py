@@ -43,7 +43,7 @@ FIRST = {"warp": "lane == 0", "block": "t == 0", "column": "part == 0 and c < {p
 def print_loops(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "") -> Printed:
     """The kernel of a map or row nest."""
     team, lanes = choose_team(nest)
-    vector = best_vector_axis(nest, [lanes] if lanes is not None else nest.outer if not nest.inner else ())
+    vector = best_vector_axis(nest, [lanes] if lanes is not None else () if any(st.accs for st in nest.stages) else nest.outer)
     origins = None
     if vector is not None:
         nest, origins = split_axis(nest, vector)
@@ -56,14 +56,16 @@ def choose_team(nest: Nest) -> tuple[Team, Axis | None]:
     """Who works at a point, and the folded axis that the team walks together."""
     if not nest.inner:
         return THREAD, None
-    beside = _contiguous(nest, nest.inner)
+    beside, columns = _contiguous(nest, nest.inner), _contiguous(nest, nest.outer)
     folded, results = prod(a.size for a in nest.inner), prod(a.size for a in nest.outer)
-    if beside is not None:
-        if _least(beside.size, LONG) or (isinstance(results, int) and results <= FEW and _least(folded, LONG)):
-            return BLOCK, beside
-        return ONE_WARP, beside
     rows = max(nest.inner, key=lambda a: a.size if isinstance(a.size, int) else LONG)
-    if _contiguous(nest, nest.outer) is not None and _least(rows.size, WARP):
+    if beside is not None and _least(beside.size, LONG):
+        return BLOCK, beside
+    if isinstance(results, int) and results <= FEW and _least(folded, LONG) and (columns is None or beside is not None):
+        return BLOCK, beside or nest.inner[-1]
+    if beside is not None:
+        return ONE_WARP, beside
+    if columns is not None and _least(rows.size, WARP):
         return COLUMN, rows
     return THREAD, None
 

@@ -242,8 +242,8 @@ def _places(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, 
     order, places = g.order(mask), g.spread(at, mask)
     size = m.data.size if isinstance(m, Memory) else m.size
     if places.size and (places.min() < 0 or places.max() + width > size):
-        bad = int(np.argmax((places < 0) | (places + width > size)))
-        raise SimulationError(f"{what} out of bounds: {m} at {places[bad]} by {g.where(order.who[bad])}, {_show(node)}")
+        out = int(np.argmax((places < 0) | (places + width > size)))
+        raise SimulationError(f"{what} out of bounds: {m} at {places[out]} by {g.where(order.who[out])}, {_show(node)}")
     if width > 1:
         step = min(16 // m.data.itemsize, width)
         bad = first(places % step != 0)
@@ -475,13 +475,13 @@ def _bits(source: Any, target: Any) -> Callable[[Any], Any]:
 
 
 LIBDEVICE: dict[str, Callable[..., Any]] = {
-    **{"sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "fabs": np.abs, "fma": _fma},
+    **{"ldexp": np.ldexp, "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil, "rint": np.rint, "trunc": np.trunc, "fabs": np.abs, "fma": _fma},
     "float_as_int": _bits(np.float32, np.int32),
     "int_as_float": _bits(np.int32, np.float32),
     "double_as_longlong": _bits(np.float64, np.int64),
     "longlong_as_double": _bits(np.int64, np.float64),
 }
-LIBDEVICE |= {n + "f": LIBDEVICE[n] for n in ("sqrt", "floor", "ceil", "rint", "trunc", "fabs", "fma")}
+LIBDEVICE |= {n + "f": LIBDEVICE[n] for n in ("ldexp", "sqrt", "floor", "ceil", "rint", "trunc", "fabs", "fma")}
 
 
 def _convert(dtype: np.dtype[Any]) -> Callable[[Any], Any]:
@@ -535,9 +535,10 @@ def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) 
 
     def run(g: Grid, mask: np.ndarray) -> Any:
         values = [a(g, mask) for a in args]
-        for v in values:
-            if v.dtype != wants:
-                raise SimulationError(f"{name} takes {np.dtype(wants)}, not {v.dtype}: {_show(e)}")
+        kinds = [wants, np.int32] if "ldexp" in name else [wants] * len(values)
+        for v, kind in zip(values, kinds, strict=True):
+            if v.dtype != kind:
+                raise SimulationError(f"{name} takes {np.dtype(kind)}, not {v.dtype}: {_show(e)}")
         return f(*values)
 
     return run

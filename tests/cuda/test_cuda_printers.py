@@ -1,0 +1,134 @@
+"""Printed kernels: each form at its edges, against the reference; and what their text holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphc import ops
+from graphc.backends.cuda.printers import contract
+from graphc.compiler import compile_graph
+from graphc.ir.dims import sym
+from graphc.testing import build_graph
+
+
+def run(fn, *arrays, tolerance=1e-5):
+    """The kernels of a function, after their results were compared with the reference's."""
+    graph, given = build_graph(fn, *arrays)
+    exe = compile_graph(graph, "cuda-sim")
+    found, wanted = exe(given), compile_graph(graph, "reference")(given)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance * max(1.0, np.abs(value).max()), err_msg=name)
+    return exe.kernels
+
+
+def normal(*shape, seed=0, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+# -- contractions ------------------------------------------------------------------------------------------------------------
+@pytest.fixture(params=contract.TILES, ids=lambda t: f"{t.rows}x{t.columns}")
+def tile(request, monkeypatch):
+    """Every tile there is, whatever the sizes."""
+    monkeypatch.setattr(contract, "choose_tile", lambda *sizes: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("m,n,k", [(1, 1, 1), (5, 10, 3), (33, 65, 17), (130, 132, 16)])
+def test_a_product_of_matrices_in_every_tile(tile, m, n, k):
+    (kernel,) = run(lambda a, b: (a @ b + 1.0).relu(), normal(m, k), normal(k, n, seed=1))
+    assert kernel.printed.team.threads == tile.threads
+    # four neighbours at a time where rows are whole groups of four
+    assert ("store4" in kernel.printed.text) == (n % 4 == 0)
+
+
+def test_operands_lie_as_they_lie_and_the_epilogue_reads_what_it_needs(tile):
+    run(lambda a, b, c: a.transpose(1, 0) @ b.transpose(1, 0) * c, normal(19, 34), normal(40, 19, seed=1), normal(40, seed=2))
+    run(lambda a, b: a @ b, normal(3, 20, 18), normal(3, 18, 24, seed=1))
+
+
+def test_a_prologue_is_computed_on_the_way_to_shared_memory():
+    x = np.random.default_rng(0).integers(0, 255, (20, 36)).astype(np.uint8)
+    (kernel,) = run(lambda x, w: (x.cast("float32") * 0.01) @ w, x, normal(36, 24))
+    assert kernel.launch.nest.contract.a.op != "load"
+
+
+@pytest.mark.parametrize("stride,padding,dilation", [(1, 1, 1), (2, 1, 1), (1, 0, 2), (3, 2, 1)])
+def test_a_convolution_is_a_tiled_contraction_through_its_index_maps(stride, padding, dilation):
+    from graphc.autodiff import gradients
+
+    def f(x, w):
+        y = ops.conv(x, w, stride=stride, padding=padding, dilation=dilation)
+        return (y, *gradients([(y * y * y).sum()], None, [x, w]))
+
+    kernels = run(f, normal(2, 3, 9, 8), normal(5, 3, 3, 3, seed=1), tolerance=1e-4)
+    assert sum(k.launch.nest.kind == "contract" for k in kernels) == 3
+
+
+def test_grouped_convolutions_walk_their_groups_tile_by_tile():
+    (kernel,) = run(lambda x, w: ops.conv(x, w, padding=1, groups=2), normal(2, 4, 6, 6), normal(6, 2, 3, 3, seed=1))
+    assert kernel.launch.nest.kind in ("contract", "row")
+
+
+def test_float64_is_multiplied_in_the_same_tiles():
+    (kernel,) = run(lambda a, b: a @ b, normal(34, 20, dtype=np.float64), normal(20, 35, dtype=np.float64), tolerance=1e-12)
+    assert "shared.array" in kernel.printed.text and "np.float64" in kernel.printed.text
+
+
+def test_tiles_follow_the_sizes():
+    assert contract.choose_tile(4096, 4096, 1).rows == 128
+    assert contract.choose_tile(1024, 1024, 1).rows == 64  # 64 blocks of 128 x 128 would leave half of the processors idle
+    assert contract.choose_tile(100_000, 10, 1).columns == 16
+    assert contract.choose_tile(sym("N"), 10, 1).rows == 32  # not known: as if it were 1,024
+    assert contract.choose_tile(16, 4096, 8).rows == 16
+
+
+# -- maps --------------------------------------------------------------------------------------------------------------------
+def test_neighbours_are_loaded_and_stored_by_sixteen_bytes():
+    (kernel,) = run(lambda x, b, m: ops.where(m, x * b, 0.0), normal(6, 40), normal(40, seed=1), normal(6, 40, seed=2) > 0)
+    text = kernel.printed.text
+    assert text.count("load4(") == 3 and text.count("store4(") == 1 and "for e in range(4):" in text
+
+
+def test_what_is_not_aligned_goes_one_by_one():
+    (kernel,) = run(lambda x: x[:, 1:41] * 2.0, normal(6, 44))  # rows start at the second element
+    assert "load4" not in kernel.printed.text and "store4" in kernel.printed.text
+    (kernel,) = run(lambda x: x * 2.0, normal(5, 3))
+    assert "4(" not in kernel.printed.text
+
+
+def test_vectors_stop_at_what_a_condition_guards():
+    (kernel,) = run(lambda x: x.pad((1, 3), (2, 0), (0, 0)).exp(), normal(7, 8))
+    assert "load4" not in kernel.printed.text
+
+
+# -- folds -------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "team,fn,shape",
+    [
+        ("warp", lambda x: x.softmax(-1), (5, 70)),
+        ("warp", lambda x: x.softmax(-1), (5, 72)),
+        ("block", lambda x: x.log_softmax(-1), (3, 2100)),
+        ("block", lambda x: x.softmax(-1), (2, 2048)),
+        ("block", lambda x: (x * x).sum(), (40, 61)),
+        ("block", lambda x: x.var((0, 2)), (40, 3, 63)),
+        ("column", lambda x: x.max(0), (100, 37)),
+        ("column", lambda x: x - x.mean(0), (65, 33)),
+        ("column", lambda x: x.var(1), (2, 70, 19)),
+        ("thread", lambda x: x.sum(0), (9, 33)),
+        ("thread", lambda x: x.softmax(-1), (9, 7)),
+    ],
+)
+def test_a_fold_is_the_work_of_a_team(team, fn, shape):
+    assert team in {k.printed.team.name for k in run(fn, normal(*shape), tolerance=1e-4)}
+
+
+def test_rows_are_loaded_by_sixteen_bytes_where_they_are_aligned():
+    (aligned,), (not_) = run(lambda x: x.sum(-1), normal(5, 72)), run(lambda x: x.sum(-1), normal(5, 70))
+    assert "load4" in aligned.printed.text and "load4" not in not_[0].printed.text
+
+
+@pytest.mark.parametrize("fn", [lambda x: (x > 0.0).all(-1), lambda x: x.cast("int8").max(-1), lambda x: x.argmax(-1)], ids=["all", "int8", "argmax"])
+@pytest.mark.parametrize("shape", [(3, 50), (3, 2100)], ids=["warp", "block"])
+def test_other_types_are_folded_by_teams(fn, shape):
+    run(fn, normal(*shape) * 9)
