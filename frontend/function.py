@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from .deploy import save_bundle
 from .diagnose import explain_nonfinite
 from .trace import Traced
 from .tree import tree_map
+
+if TYPE_CHECKING:
+    from graphc.inspect.measured import Profile
 
 __all__ = ["Function", "not_sendable"]
 
@@ -61,6 +64,11 @@ class Function:
                 if self._executable is None:
                     self._executable = compile_graph(self.graph, self.target, self.store, **self.options)
         return self._executable
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it is compiled already."""
+        return self._executable is not None
 
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs on arrays that are already checked. Raises :class:`NonFiniteError` with the first operator that failed."""
@@ -106,12 +114,14 @@ class Function:
         return getattr(self.executable, what)(dims)
 
     @boundary
-    def report(self, path: str | os.PathLike[str], profile: Mapping[str, Any] | None = None) -> None:
+    def report(self, path: str | os.PathLike[str], profile: Profile | Mapping[str, Any] | None = None) -> None:
         """Writes one HTML file that shows what became of the function: see :meth:`Model.report`."""
         from graphc.inspect.html import write_report
+        from graphc.inspect.profile import records_of
 
-        name = self.graph.name
-        write_report(path, {name: self.executable}, name, profiles=None if profile is None else {name: profile})
+        name, programs = self.graph.name, {self.graph.name: self.executable}
+        given = {name: profile} if isinstance(profile, Mapping) else profile
+        write_report(path, programs, name, profiles=records_of(given, programs))
 
     @boundary
     def save_bundle(self, path: str | os.PathLike[str]) -> None:

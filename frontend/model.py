@@ -39,6 +39,8 @@ from .trace import Traced, active_trace, argument_names, seed_words, trace_funct
 from .training import Plan, evaluate_model, fit_model, weigher
 
 if TYPE_CHECKING:
+    from graphc.inspect.measured import Profile
+
     from .summary import Summary
 
 __all__ = ["Model"]
@@ -528,20 +530,28 @@ class Model:
         depth: int | None = None,
         show_macs: bool = True,
         show_bytes: bool = True,
-        profile: Mapping[str, Any] | None = None,
+        profile: Profile | Mapping[str, Any] | None = None,
     ) -> Summary | None:
         """Prints layers with output shapes, parameters, whether they are trained, MACs and bytes; with ``print_fn=None`` gives the
         :class:`Summary` back instead, a text that notebooks show as a table.
 
-        ``depth`` ends the nesting: what is deeper is counted where it ends. ``profile``, a measurement of ``predict`` (see
-        :mod:`graphc.inspect.profile`), adds each layer's share of the time.
+        ``depth`` ends the nesting: what is deeper is counted where it ends. ``profile`` adds each layer's share of the time: what
+        ``gc.profile()`` measured (of ``predict``, else of training steps, else of ``evaluate``), or a record of ``predict`` (see
+        :mod:`graphc.inspect.profile`).
         """
-        from graphc.inspect.profile import seconds_by_scope
+        from graphc.inspect.profile import records_of, seconds_by_scope
 
         from .summary import summarise
 
-        times = None if profile is None else seconds_by_scope(self._function("predict").executable, profile)
-        made = summarise(self, depth, show_macs, show_bytes, times)
+        times, mode = None, ""
+        if profile is not None:
+            given = {"predict": profile} if isinstance(profile, Mapping) else profile
+            first = ("predict", "train_step", "evaluate")
+            chosen = [m for m in sorted(self.modes(), key=first.index) if m == "predict" or self._function(m).compiled]
+            programs = {m: self._function(m).executable for m in chosen}
+            mode, record = next(iter(records_of(given, programs).items()))
+            times = seconds_by_scope(programs[mode], record)
+        made = summarise(self, depth, show_macs, show_bytes, times, mode)
         if print_fn is None:
             return made
         print_fn(made)
@@ -549,19 +559,21 @@ class Model:
 
     @boundary
     def report(
-        self, path: str | os.PathLike[str], modes: Sequence[str] | None = None, profiles: Mapping[str, Mapping[str, Any]] | None = None
+        self, path: str | os.PathLike[str], modes: Sequence[str] | None = None, profile: Profile | Mapping[str, Any] | None = None
     ) -> None:
         """Writes one HTML file that shows, without network, what became of the model: every stage of every mode, kernels with their
         source, memory, and the user's lines beside all of it. A path that ends in ``.json`` gets the data alone.
 
-        ``modes`` chooses among :meth:`modes`; ``profiles`` are measurements by mode (see :mod:`graphc.inspect.profile`).
+        ``modes`` chooses among :meth:`modes`; ``profile`` is what ``gc.profile()`` measured, or records by mode (see
+        :mod:`graphc.inspect.profile`): then the report shows times too.
         """
         from graphc.inspect.html import write_report
+        from graphc.inspect.profile import records_of
 
         from .summary import module_rows
 
-        chosen = self.modes() if modes is None else list(modes)
-        write_report(path, {m: self._function(m).executable for m in chosen}, self.name, modules=module_rows(self), profiles=profiles)
+        programs = {m: self._function(m).executable for m in (self.modes() if modes is None else modes)}
+        write_report(path, programs, self.name, modules=module_rows(self), profiles=records_of(profile, programs))
 
     @boundary
     def cost_analysis(self, mode: str = "predict", dims: Mapping[str, int] | None = None) -> Any:

@@ -130,13 +130,13 @@ def _order(model: Model, item: tuple[int, Any]) -> tuple[int, ...]:
 
 
 def summarise(
-    model: Model, depth: int | None = None, show_macs: bool = True, show_bytes: bool = True, times: Mapping[str, float] | None = None
+    model: Model, depth: int | None = None, show_macs: bool = True, show_bytes: bool = True, times: Mapping[str, float] | None = None, mode: str = "predict"
 ) -> Summary:
-    """The summary of a model; ``times`` are seconds by module path, where they have been measured."""
+    """The summary of a model; ``times`` are seconds by module path, where they have been measured, of a ``mode``."""
     rows = layers(model, depth)
     total_time = sum((times or {}).values())
     head = ["layer", "output", "parameters", "trained"] + ["MACs"] * show_macs + ["parameter bytes", "activations"] * show_bytes
-    head += ["time"] * bool(times)
+    head += ["time" if mode == "predict" else f"time ({mode})"] * bool(times)
     body = []
     for r in rows:
         name = f"{'  ' * (r.depth - 1)}{r.path} ({r.kind})" if r.path else model.name

@@ -42,6 +42,7 @@ _NAMES = {
     "nn": ".frontend.nn",
     "ops": ".ops",
     "optim": ".frontend.optim",
+    "profile": ".inspect.measured:profile",
     "random": ".frontend.sampling",
     "set_seed": ".frontend.random:set_seed",
     "spec": ".frontend.specs:spec",

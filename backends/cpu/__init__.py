@@ -12,6 +12,8 @@ from ..base import Option
 if TYPE_CHECKING:
     from .executable import CpuExecutable
     from .lowering import CpuLowering
+    from .peaks import Peaks
+    from .profiler import Profiler
 
 __all__ = ["BACKEND", "CpuBackend"]
 
@@ -37,6 +39,18 @@ class CpuBackend:
         from .lowering import CpuLowering
 
         return CpuLowering(graph, **options)
+
+    def profiler(self) -> Profiler:
+        """What measures programs, for ``gc.profile``: ``start()``, and ``stop()``, which gives a list of Measurement."""
+        from .profiler import Profiler
+
+        return Profiler()
+
+    def limits(self, threads: int) -> Peaks:
+        """The machine's measured limits for so many threads."""
+        from .peaks import measured_peaks
+
+        return measured_peaks(threads)
 
 
 BACKEND = CpuBackend()

@@ -27,6 +27,7 @@ from .machine.cache import default_cache
 from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
+from .profiler import EXECUTABLES, measure_too
 from .program import Program
 
 __all__ = ["CpuExecutable"]
@@ -57,6 +58,7 @@ class CpuExecutable(Compiled):
         self._specs = [(i.name, i.node.tensor, i.node.dtype.numpy) for i in self._args]
         self._layout_key: Any = None
         self._compile()
+        EXECUTABLES.add(self)
 
     # -- compiling -------------------------------------------------------------------------------------------------------
     def _compile(self) -> None:
@@ -91,6 +93,7 @@ class CpuExecutable(Compiled):
             self._compile()  # another executable over the same store has chosen storage layouts since
         dims = bind_dims(self._arg_graph, args)
         binding = Binding(self.program, dims, self.store, self.thread_count(dims))
+        measure_too(binding, self.lock)
         self._bindings[key] = binding
         while len(self._bindings) > BINDINGS:
             self._bindings.popitem(last=False)
@@ -122,6 +125,10 @@ class CpuExecutable(Compiled):
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""
         return self.threads if os.environ.get("GRAPHC_THREADS") or sum(evaluate(w, dims) for w in work_of(self.schedule)) > SMALL else 1
+
+    def bindings(self) -> list[Binding]:
+        """The bindings of this moment; to be asked for with the lock."""
+        return list(self._bindings.values())
 
     # -- running ---------------------------------------------------------------------------------------------------------
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -67,7 +67,7 @@ def report_data(
     """The data of a report. ``programs`` maps a name to an executable, a lowered graph or a graph.
 
     ``modules`` are the rows of a model's summary; ``profiles`` are measurements by program; ``dims`` are sizes of named dims for
-    bytes and operations (else their hints, else 64).
+    bytes and operations (else their hints, else 64), where the program was not measured.
     """
     rules: set[str] = set()
     ops: set[str] = set()
@@ -75,8 +75,9 @@ def report_data(
     texts: dict[tuple[str, int], str] = {}
     made = []
     for name, program in programs.items():
-        builder = _Program(name, program, dims)
-        made.append(builder.build((profiles or {}).get(name)))
+        profile = (profiles or {}).get(name)
+        builder = _Program(name, program, {**(dims or {}), **(profile or {}).get("dims", {})})
+        made.append(builder.build(profile))
         rules |= builder.rules
         ops |= builder.ops
         for loc in builder.locs:

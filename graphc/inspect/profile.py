@@ -1,8 +1,8 @@
-"""The record of a measurement that reports and summaries take: what a profiler fills, and how it becomes time by module.
+"""The record of a measurement that reports and summaries take: what ``gc.profile`` fills, and how it becomes time by module.
 
 A record is a dict (see ``profile`` in ``docs/report.schema.json``): ``launches`` has the seconds of each launch in the order of the
 program's launch list (None where one was not measured; inside a loop, all trips together). The rest is optional: ``runs`` (how many
-runs the seconds are medians of), ``threads``, ``timeline`` (``{"launch", "thread", "start", "end"}`` in seconds, of one run),
+runs the seconds are medians of), ``threads``, ``dims`` (the sizes of named dims), ``timeline`` (``{"launch", "thread", "start", "end"}`` in seconds, of one run),
 ``barriers`` (``{"thread", "start", "end"}``), and ``machine`` with ``flops_per_second`` and ``bytes_per_second``, the limits that
 launches are held against.
 """
@@ -10,14 +10,38 @@ launches are held against.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from ..ir.dims import Size, evaluate
 from ..ir.node import Node
 from .cost import flops
 
-__all__ = ["check_profile", "seconds_by_scope"]
+if TYPE_CHECKING:
+    from .measured import Profile
+
+__all__ = ["check_profile", "records_of", "seconds_by_scope"]
+
+
+def records_of(profile: Profile | Mapping[str, Any] | None, programs: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The records of programs by name: those that a profile (``gc.profile()``) has, or the given ones.
+
+    Raises ArgumentError where a profile has none of them.
+    """
+    if profile is None:
+        return {}
+    if isinstance(profile, Mapping):
+        return dict(profile)
+    found: dict[str, Mapping[str, Any]] = {name: measured.record() for name, p in programs.items() if (measured := profile.of(p)) is not None}
+    if not found:
+        raise ArgumentError(f"the profile has no run of {' or '.join(programs)}", hint=_ran(profile))
+    return found
+
+
+def _ran(profile: Profile) -> str:
+    """What a profile has, for those who look for something else."""
+    names = ", ".join(dict.fromkeys(p.name for p in profile.programs))
+    return f"what ran in it: {names} (programs that were compiled again since then are others)" if names else "nothing ran in it"
 
 
 def check_profile(profile: Mapping[str, Any], program: Any) -> Mapping[str, Any]:
@@ -35,7 +59,7 @@ def check_profile(profile: Mapping[str, Any], program: Any) -> Mapping[str, Any]
 def seconds_by_scope(program: Any, profile: Mapping[str, Any]) -> dict[str, float]:
     """Seconds of each module path: a launch's time goes to the modules of its nodes, by their share of its operations."""
     check_profile(profile, program)
-    prov, dims = program.schedule.graph.provenance, program.dims()
+    prov, dims = program.schedule.graph.provenance, program.dims(profile.get("dims"))
     memo: dict[Node, Size] = {}
     out: dict[str, float] = {}
     for launch, seconds in zip(program.schedule.launches(), profile["launches"], strict=True):

@@ -16,7 +16,7 @@ from tests.packaging.folders import sources
 
 HEAVY = ("numba", "llvmlite")
 # files whose text is compiled by itself, like that of an emitted kernel: relative imports would lead nowhere
-STANDALONE = {"graphc.backends.cpu.machine.driver_code", "graphc.backends.cpu.machine.entry_code"}
+STANDALONE = {f"graphc.backends.cpu.machine.{name}" for name in ("driver_code", "entry_code", "timed_code")}
 RULES = {  # folder of the module -> what it may never import, at any depth of the file
     "graphc": ("graphc.frontend", "graphc.backends"),
     "graphc.frontend": ("graphc.backends",),

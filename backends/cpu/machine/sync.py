@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from typing import Any
 
 from llvmlite import ir
@@ -18,6 +19,7 @@ __all__ = [
     "finite_f64",
     "get",
     "load",
+    "now",
     "pause",
     "put",
     "store",
@@ -127,6 +129,20 @@ def current_cpu(typingctx):  # type: ignore[no-untyped-def]
         if platform.system() != "Linux":
             return I64(-1)
         return b.sext(b.call(_declared(b, "sched_getcpu", I32, []), []), I64)
+
+    return i64(), cg
+
+
+@intrinsic
+def now(typingctx):  # type: ignore[no-untyped-def]
+    """Nanoseconds of the system's clock that only goes on: that of Python's ``time.monotonic_ns``."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        with b.goto_entry_block():
+            parts = b.alloca(I64, 2)
+        b.call(_declared(b, "clock_gettime", I32, [I32, I64.as_pointer()]), [I32(time.CLOCK_MONOTONIC), parts])
+        seconds, rest = (b.load(b.gep(parts, [I64(i)])) for i in (0, 1))
+        return b.add(b.mul(seconds, I64(1_000_000_000)), rest)
 
     return i64(), cg
 
