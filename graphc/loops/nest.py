@@ -87,6 +87,12 @@ class Scatter:
     index: Node
     update: Node
     out: Node
+    fill: float | None = None
+    """The number that the base is everywhere, if it is one: then it is not read."""
+
+    @property
+    def reads(self) -> tuple[Node, ...]:
+        return (self.index, self.update) if self.fill is not None else (self.base, self.index, self.update)
 
 
 @dataclass(frozen=True)

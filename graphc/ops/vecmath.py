@@ -104,8 +104,11 @@ def _reduced(x: Scalar) -> tuple[Scalar, Scalar]:
     return n, n.fma(lo, n.fma(hi, x))
 
 
-def _exp_series(r: Scalar, terms: int) -> Scalar:
-    return horner(r, [1.0 / math.factorial(k) for k in range(terms, -1, -1)])
+def _exp_series(r: Scalar) -> Scalar:
+    """e**r for |r| <= ln2/2: the series, in float32 with the coefficients of the least largest relative error (3.6e-9)."""
+    if r.dtype == float64:
+        return horner(r, [1.0 / math.factorial(k) for k in range(13, -1, -1)])
+    return horner(r, [0.00138145394, 0.00836874545, 0.0416683890, 0.166665211, 0.49999994, 1.0, 1.0])
 
 
 def exp(x: Scalar) -> Scalar:
@@ -113,7 +116,7 @@ def exp(x: Scalar) -> Scalar:
     double = x.dtype == float64
     lo, hi = (-746.0, 710.0) if double else (-104.0, 89.0)
     n, r = _reduced(x.maximum(lo).minimum(hi))  # maximum keeps NaN
-    return _exp_series(r, 13 if double else 7).ldexp(n)
+    return _exp_series(r).ldexp(n)
 
 
 def exp2(x: Scalar) -> Scalar:
@@ -122,7 +125,7 @@ def exp2(x: Scalar) -> Scalar:
     lo, hi = (-1076.0, 1025.0) if double else (-151.0, 129.0)
     clamped = x.maximum(lo).minimum(hi)
     n = clamped.rint()
-    return _exp_series((clamped - n) * math.log(2.0), 13 if double else 7).ldexp(n)
+    return _exp_series((clamped - n) * math.log(2.0)).ldexp(n)
 
 
 def expm1(x: Scalar) -> Scalar:
@@ -236,7 +239,7 @@ def pow_(x: Scalar, y: Scalar) -> Scalar:
     p_lo = y.fma(hi, -p) + y * lo
     p_lo = (p.abs() < 800.0).select(p_lo, 0.0)  # what overflows has no second part
     n, r = _reduced(p.maximum(-746.0).minimum(710.0))
-    magnitude = _exp_series(r + p_lo, 13).ldexp(n)
+    magnitude = _exp_series(r + p_lo).ldexp(n)
     # log 0 and log infinity, times y
     zero, infinite = a.eq(0.0), a.eq(inf)
     up = (y > 0.0).select(zero.select(const(0.0, float64), inf), zero.select(inf, 0.0))

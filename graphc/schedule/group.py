@@ -66,7 +66,7 @@ class Group:
     def read(self) -> Iterator[Node]:
         """What it reads, by the nodes that make it; a node may come more than once."""
         if self.scatter is not None:
-            yield from map(maker, (self.scatter.base, self.scatter.index, self.scatter.update))
+            yield from map(maker, self.scatter.reads)
         elif self.kind == "scan" and self.anchor is not None:
             yield from map(maker, self.anchor.inputs)
         else:

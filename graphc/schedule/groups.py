@@ -165,7 +165,8 @@ def _force_views(g: Grouping, order: list[Node]) -> None:
                 if not _strided(g, operand):
                     g.forced.add(operand)
         elif node.op.kind in ("scatter", "scan"):
-            g.forced.update(i for i in node.inputs if g.inline(i))
+            filled = node.op.kind == "scatter" and _number(g, node.inputs[0]) is not None
+            g.forced.update(i for i in node.inputs[filled:] if g.inline(i))
         elif node.op.name == "relayout":
             g.forced.add(node)
 
@@ -526,6 +527,15 @@ def _place_scatter(g: Grouping, node: Node) -> None:
     base, index, update = node.inputs
     assert node.op.reduce is not None
     group = g.new_group("scatter")
-    group.scatter = Scatter(node.op.reduce[0], base.shape[0], prod(base.shape[1:]), index.shape[0], base, index, update, node)
+    sizes = base.shape[0], prod(base.shape[1:]), index.shape[0]
+    group.scatter = Scatter(node.op.reduce[0], *sizes, base, index, update, node, _number(g, base))
     group.anchor = node
     g.home[node] = group
+
+
+def _number(g: Grouping, node: Node) -> float | None:
+    """The number that all elements of a value are, if they are one and nobody needs the value itself in memory."""
+    if not g.inline(node):
+        return None
+    value = g.builder({}).value(node, tuple(sym(f"q{i}") for i in range(node.ndim)))
+    return float(value.attr) if value.op == "const" else None

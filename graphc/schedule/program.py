@@ -81,7 +81,7 @@ class _Scheduler:
                 if grouping.home.get(t.attr[0]) is not g:
                     stored.add(t.attr[0])
             if g.scatter is not None:
-                stored |= {g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out}
+                stored |= {*g.scatter.reads, g.scatter.out}
             if g.kind == "scan" and g.anchor is not None:
                 stored.update(g.anchor.inputs)
         return {n for n in stored if n in grouping.home}
@@ -324,7 +324,7 @@ def _unpadded(grouping: Grouping) -> set[Node]:
     found: set[Node] = set()
     for g in grouping.groups:
         if g.scatter is not None:
-            found |= {g.scatter.base, g.scatter.index, g.scatter.update, g.scatter.out}
+            found |= {*g.scatter.reads, g.scatter.out}
         elif g.kind == "scan" and g.anchor is not None and any(n.op.kind == "scatter" for n in g.anchor.attrs["body"].nodes):
             found.update(g.anchor.inputs)
     return found
@@ -341,7 +341,7 @@ def _layout_of(node: Node, grouping: Grouping, line: int) -> Layout:
 
 def _reads(nest: Nest) -> set[Node]:
     if nest.scatter is not None:
-        return {nest.scatter.base, nest.scatter.index, nest.scatter.update}
+        return set(nest.scatter.reads)
     return {t.attr[0] for t in postorder(nest.roots()) if t.op == "load"}
 
 

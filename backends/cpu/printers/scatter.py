@@ -26,14 +26,16 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     read, write = out.make("loader", dt, 1, wide), out.make("storer", dt, 1, wide)
     index = buffers[s.index].type.dtype
     pick = f"{out.fn('item')}({out.make('cast', 'i64')}({out.make('loader', index, 1, 1)}({{}}, i, 0, 1, 1)))"
-    po, pb, pi, pu = (out.pointer(buffers[n]) for n in (s.out, s.base, s.index, s.update))
+    po, pi, pu = (out.pointer(buffers[n]) for n in (s.out, s.index, s.update))
     rows, columns, count = out.size(s.rows), out.size(s.columns), out.size(s.count)
     out.line(f"lo = {rows} * tid // nthreads")
     out.line(f"hi = {rows} * (tid + 1) // nthreads")
-    if po != pb:
+    first = None if s.fill is not None else out.pointer(buffers[s.base])
+    if first != po:
         out.open(f"for j in range(lo * {columns}, hi * {columns}, {lanes}):")
         out.line(f"w = {out.fn('least')}({lanes}, hi * {columns} - j)")
-        out.line(f"{store}({po}, j, 0, {load}({pb}, j, 0, 1, w), 1, w)")
+        value = f"{load}({first}, j, 0, 1, w)" if first else f"{out.make('splat', dt, 1, 1)}({out.literal(s.fill, dt)})"
+        out.line(f"{store}({po}, j, 0, {value}, 1, w)")
         out.close()
     out.open(f"for i in range({count}):")
     out.line(f"r = {pick.format(pi)}")

@@ -13,7 +13,7 @@ from graphc.ir.node import Node
 from graphc.loops.nest import Nest
 from graphc.schedule.program import Buffer
 
-from .instructions import instruction
+from .instructions import instruction, literal
 from .text import KernelText, Printed, Team
 
 __all__ = ["print_scatter"]
@@ -24,7 +24,7 @@ def print_scatter(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "")
     assert s is not None
     out = KernelText(nest, buffers, comment)
     out.device |= {"ballot", "lowest_bit"}
-    po, pb, pi = (out.pointer(n) for n in (s.out, s.base, s.index))
+    po, pi = (out.pointer(n) for n in (s.out, s.index))
     rows, columns, count = (out.typed(e) for e in (s.rows, s.columns, s.count))
     dtype = s.out.dtype
     thread = "cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x"
@@ -33,9 +33,10 @@ def print_scatter(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "")
     out.line(f"share = np.int32(np.uint32({rows} + warps - 1) // warps)")
     out.line(f"low = np.int32((({thread}) >> 5) * share)")
     out.line(f"high = np.int32(low + share if low + share < {rows} else {rows})")
-    if po != pb:
+    first = None if s.fill is not None else out.pointer(s.base)
+    if first != po:
         out.open(f"for j in range(np.int32(low * {columns} + lane), np.int32(high * {columns}), np.int32(32)):")
-        out.line(f"{po}[j] = {pb}[j]")
+        out.line(f"{po}[j] = {out.stored(literal(s.fill, dtype), dtype) if first is None else f'{first}[j]'}")
         out.close()
         out.line("cuda.syncwarp()")  # other lanes copied what this one will combine
     out.open(f"for first in range(np.int32(0), {count}, np.int32(32)):")
