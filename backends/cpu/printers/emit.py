@@ -95,6 +95,8 @@ class Emitter(KernelText):
         self.acc_names: dict[int, tuple[str, tuple[bool, bool], Scope]] = {}
         self.floor = 0
         """The outermost scope that values may stand in, or be found in."""
+        self.inside = 0
+        """The scope of an open branch (0: there is none)."""
 
     @contextmanager
     def tile(self, lanes: Lanes, rows: Lanes) -> Iterator[None]:
@@ -107,6 +109,17 @@ class Emitter(KernelText):
         finally:
             self.close()
             self.lanes, self.rows, self.shapes, self.floor = kept
+
+    @contextmanager
+    def branch(self, condition: str) -> Iterator[None]:
+        """What is done under a condition: values that would be computed in the scope around it are computed inside."""
+        self.open(f"if {condition}:")
+        self.inside = len(self.chain) - 1
+        try:
+            yield
+        finally:
+            self.close()
+            self.inside = 0
 
     # -- shapes of values ------------------------------------------------------------------------------------------------
     def varies(self, s: Scalar) -> tuple[bool, bool]:
@@ -174,7 +187,7 @@ class Emitter(KernelText):
             for i, scope in enumerate(self.chain):
                 if a in scope.known:
                     depth = max(depth, i)
-        return depth
+        return self.inside if depth == self.inside - 1 else depth
 
     @staticmethod
     def _own_symbols(s: Scalar) -> set[str]:

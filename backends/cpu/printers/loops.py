@@ -36,7 +36,10 @@ def print_loops(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> P
     blocks += [a for a in (across, axis) if a is not None and not (inside and a is axis)]
     tiled = {a.name: x for a, x in ((None if inside else axis, lanes), (across, rows)) if a is not None and x is not None}
     _open_units(out, nest, blocks, tiled)
-    print_passes(out, nest, axis if inside else None)
+    if axis is None or nest.inner or rows is not None or whole(axis.size, count):
+        print_passes(out, nest, axis if inside else None)
+    else:
+        _whole_and_rest(out, nest, count)
     out.close()
     return Printed(out.render(), out.slots, names=out.names)
 
@@ -138,6 +141,14 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lan
         if a.name in tiled:
             x = tiled[a.name]
             out.line(f"{x.valid} = {_valid(out, a, x.count)}")
+
+
+def _whole_and_rest(out: Emitter, nest: Nest, count: int) -> None:
+    """A map's blocks without masks, and the last ones with them."""
+    for condition, valid in ((f"w == {count}", str(count)), (f"w < {count}", "w")):
+        with out.branch(condition):
+            out.line(f"w = {valid}")
+            print_passes(out, nest, None)
 
 
 def _valid(out: Emitter, axis: Axis, count: int) -> str:

@@ -37,6 +37,8 @@ def _pointer(code: str) -> Any:
     @intrinsic
     def f(typingctx, address):  # type: ignore[no-untyped-def]
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+            # vectors that registers have no room for should not lie across cache lines of the stack
+            b.function.attributes.alignstack = 64
             return b.inttoptr(args[0], context.get_value_type(nb))
 
         return nb(i64), cg
