@@ -413,13 +413,20 @@ def _place_fold(g: Grouping, node: Node) -> None:
                 g.note(p, node, not reason, reason or "folded where it is made: same row kernel")
         if not reason:
             return
+    group = _open_fold(g, node, FoldMember(value, fold.combine, fold.neutral, 0), live_outer, live_inner, at(outer))
+    group.full = tuple(sorted(group.full, key=lambda a: _position(node, fold, outer, inner, a)))
+
+
+def _open_fold(g: Grouping, node: Node, fold: FoldMember, outer: list[Axis], inner: list[Axis], at: tuple[Size, ...]) -> Group:
+    """The group of a fold over ``inner``, where ``node`` stands at ``at`` in the axes ``outer``."""
     group = g.new_group("row")
-    group.outer, group.inner = live_outer, live_inner
-    group.full = tuple(sorted((*live_outer, *live_inner), key=lambda a: _position(node, fold, outer, inner, a)))
-    group.index[node] = at(outer)
-    group.folds[node] = FoldMember(value, fold.combine, fold.neutral, 0)
+    group.outer, group.inner = ([a for a in axes if a.size != 1] for axes in (outer, inner))
+    group.full = (*group.outer, *group.inner)
+    group.index[node] = at
+    group.folds[node] = fold
     group.anchor = node
     g.home[node] = group
+    return group
 
 
 def _position(node: Node, fold: Any, outer: list[Axis], inner: list[Axis], axis: Axis) -> int:
@@ -489,6 +496,9 @@ def _place_contract(g: Grouping, node: Node) -> None:
     index = {x: (0 if x.size == 1 else sym(x.name)) for x in (m, n, k)}
     left = builder.value(a, (*at, index[m], index[k]))
     right = builder.value(b, (*at, index[k], index[n]))
+    if n.size == 1:  # a matrix times a vector: nothing is read twice that tiles would keep, and lanes lie along K or M
+        _open_fold(g, node, FoldMember(left * right, "add", 0.0, 0), [*batch, m], [k], (*at, index[m], 0))
+        return
     contract = Contract(tuple(batch), m, n, (k,), left, right)
     group = _open_contract(g, node, contract, [*batch, m, n], (*at, index[m], index[n]))
     group.prologue = tuple(n for n in toposort(node.inputs, g.home.keys()) if n in g.prologues and n in g.sunk)  # type: ignore[arg-type]

@@ -368,27 +368,24 @@ def _ancestors(before: dict[int, set[int]], roots: set[int]) -> set[int]:
 
 
 def _toposort(before: dict[int, set[int]]) -> list[int]:
-    """Groups in an order that respects ``before``, otherwise by number."""
-    import heapq
-
-    waiting = {n: len(deps) for n, deps in before.items()}
+    """Groups in an order that respects ``before``: by how many others must have run one after the other, so that barriers are as few
+    as the longest chain allows, then by number."""
     users: dict[int, list[int]] = {}
     for n, deps in before.items():
         for d in deps:
             users.setdefault(d, []).append(n)
-    ready = [n for n, count in waiting.items() if not count]
-    heapq.heapify(ready)
-    out = []
-    while ready:
-        n = heapq.heappop(ready)
-        out.append(n)
+    waiting = {n: len(deps) for n, deps in before.items()}
+    level = {n: 0 for n, count in waiting.items() if not count}
+    ready = list(level)
+    for n in ready:  # grows
         for u in users.get(n, ()):
+            level[u] = max(level.get(u, 0), level[n] + 1)
             waiting[u] -= 1
             if not waiting[u]:
-                heapq.heappush(ready, u)
-    if len(out) != len(before):
+                ready.append(u)
+    if len(ready) != len(before):
         raise CompileError("the schedule has a cycle")
-    return out
+    return sorted(ready, key=lambda n: (level[n], n))
 
 
 def _part(x: Node, at: Size) -> Node:

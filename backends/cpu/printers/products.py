@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient, substitute
+from graphc.ir.dims import coefficient, prod, substitute
 from graphc.ir.dtypes import int64
 from graphc.loops.nest import Nest
 from graphc.loops.products import conditions
@@ -18,6 +18,8 @@ from .text import Scope
 
 __all__ = ["GROUP", "Column", "count_tiles", "is_stored", "open_tiles", "products", "sum_over_k"]
 
+SHALLOW = 64
+"""Steps of K up to which tiles are made in the order of the result's rows."""
 GROUP = 32
 """Tiles of rows that go through all panels together."""
 
@@ -57,6 +59,14 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "",
         out.line(f"m0 = (g * gs + r - p * gt) * {rows}")
         out.line(f"n0 = p * {lanes}")
         out.line("q = left * nt + p")
+    elif _shallow(nest):
+        out.line(f"q = {div}(u, nt)")
+        out.line(f"n0 = (u - q * nt) * {lanes}")
+        if batch:
+            out.line(f"left = {div}(q, mt)")
+            out.line(f"m0 = (q - left * mt) * {rows}")
+        else:
+            out.line(f"m0 = q * {rows}")
     else:
         out.line(f"q = {div}(u, mt)")
         out.line(f"m0 = (u - q * mt) * {rows}")
@@ -75,6 +85,14 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "",
     out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
     out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
     out.acc_names[0] = ("acc", (True, True), out.chain[-1])
+
+
+def _shallow(nest: Nest) -> bool:
+    """Whether a sum is so short that writing the result is most of the work: tiles then follow each other along its rows."""
+    c = nest.contract
+    assert c is not None
+    steps = prod(k.size for k in c.k)
+    return isinstance(steps, int) and steps <= SHALLOW
 
 
 def is_stored(operand: Scalar) -> bool:
