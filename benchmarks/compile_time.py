@@ -1,28 +1,66 @@
-"""What compiling costs: ``python -m benchmarks.compile_time``.
+"""What compiling costs: ``python -m benchmarks.compile_time [passes] [starts] [kernels] [bundles]``, all four without names.
 
-Prints the time of tracing, passes, scheduling and planning for graphs of growing size (it should grow in proportion), and
-the start of the MLP training step in a new process, with an empty kernel cache and with a full one.
+``passes``: tracing, passes, scheduling and planning of graphs of growing size (it should grow in proportion). ``starts``: from the start of a
+process to the end of the first training step of the MLP, ResNet-20 and Transformer of the benchmarks, with an empty kernel cache and
+with a full one; each in processes of its own, medians of three. ``kernels``: the kernels of these steps that take longest to compile. ``bundles``: a
+process that loads a prediction and runs it, beside one that compiles it, both with full caches.
+
+Modules are compiled to bytecode before, as an installation leaves them. Seconds of processor time say more than those of the clock where
+the machine is shared: they are the sum over all processes that compile.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
+
+PARTS = ("passes", "starts", "kernels", "bundles")
+STEPS = ("mlp", "resnet", "transformer")
 
 START = """
+import sys, time
+clock = [time.perf_counter()]
+import numpy as np
+import graphc as gc
+from benchmarks.peers import ours
+from benchmarks.workloads import WORKLOADS
+clock.append(time.perf_counter())
+runner = ours.Runner(WORKLOADS[sys.argv[1]].task(), "train")
+clock.append(time.perf_counter())
+program = runner.executable()
+clock.append(time.perf_counter())
+runner.function()
+clock.append(time.perf_counter())
+import json, os
+kernels = len({k.kernel.name for k in program.kernels})
+print(json.dumps({"clock": [b - a for a, b in zip(clock, clock[1:])], "cpu": sum(os.times()[:4]), "numba": "numba" in sys.modules, "kernels": kernels}))
+"""
+
+BUNDLE = """
 import sys, time
 begin = time.perf_counter()
 import numpy as np
 import graphc as gc
-from graphc import nn, optim
-model = gc.compile(nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)),
-                   gc.spec("N", 784), loss="cross_entropy", optimizer=optim.Adam(1e-3), target="cpu")
-model.train_on_batch(np.zeros((128, 784), np.float32), np.zeros(128, np.int64))
-print(time.perf_counter() - begin, "numba" in sys.modules)
+x = np.zeros((1, *map(int, sys.argv[2].split(","))), "float32")
+if sys.argv[1].endswith(".gcb"):
+    gc.load_bundle(sys.argv[1]).predict(x)
+else:
+    from benchmarks.peers import ours
+    from benchmarks.workloads import WORKLOADS
+    net = ours.module(WORKLOADS[sys.argv[1]].task())
+    model = gc.compile(net, gc.spec("N", *x.shape[1:]))
+    model.predict(x)
+    if len(sys.argv) > 3:
+        model.save_bundle(sys.argv[3])
+print(time.perf_counter() - begin, "numba" in sys.modules, "llvmlite" in sys.modules)
 """
 
 
@@ -62,15 +100,72 @@ def passes() -> None:
         print(f"| {len(lowered.graph.nodes)} | {steps} | {len(schedule.launches())} |")
 
 
+class Process:
+    """Runs code in new processes, with a kernel cache that can be emptied and with modules that are compiled to bytecode."""
+
+    def __init__(self, folder: str):
+        self.cache, self.bytecode = Path(folder, "kernels"), Path(folder, "bytecode")
+
+    def run(self, code: str, *arguments: str, cold: bool = False) -> str:
+        if cold:
+            for f in self.cache.glob("*"):
+                f.unlink()
+        env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        env |= {"GRAPHC_CACHE": str(self.cache), "PYTHONPYCACHEPREFIX": str(self.bytecode), "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        return subprocess.run([sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, check=True).stdout
+
+
 def starts() -> None:
-    print("\n| MLP training step, import included | seconds to the first step | Numba imported |\n|---|---|---|")
-    with tempfile.TemporaryDirectory() as cache:
-        for name in ("empty kernel cache", "full kernel cache", "full kernel cache"):
-            env = {**os.environ, "GRAPHC_CACHE": cache}
-            out = subprocess.run([sys.executable, "-c", START], env=env, capture_output=True, text=True, check=True).stdout.split()
-            print(f"| {name} | {float(out[0]):.2f} | {out[1]} |")
+    print("\n| first training step | kernel cache | seconds | of processors | imports | trace, gradient | compile | step | kernels | Numba |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        process = Process(folder)
+        for name in STEPS:
+            process.run(START, name)  # bytecode
+            for state in ("empty", "full"):
+                runs = [json.loads(process.run(START, name, cold=state == "empty")) for _ in range(3)]
+                best: dict[str, Any] = sorted(runs, key=lambda r: sum(r["clock"]))[1]
+                cpu = statistics.median(r["cpu"] for r in runs)
+                parts = " | ".join(f"{s:.2f}" for s in best["clock"])
+                numba = "imported" if best["numba"] else "-"
+                print(f"| {name} | {state} | {sum(best['clock']):.2f} | {cpu:.2f} | {parts} | {best['kernels']} | {numba} |", flush=True)
+
+
+def kernels() -> None:
+    """Where the time of compiling kernels goes."""
+    from benchmarks.peers import ours
+    from benchmarks.workloads import WORKLOADS
+    from graphc.backends.cpu.machine.compile import compile_text
+
+    print("\n| step | texts | seconds | the longest |\n|---|---|---|---|")
+    compile_text("def kernel(tid, nthreads, args, trip):\n    args[0] = tid\n", "first", "<first>")  # imports
+    for name in STEPS:
+        program = ours.Runner(WORKLOADS[name].task(), "train").executable()
+        texts = dict.fromkeys(k.printed.text for k in program.kernels)
+        spent = []
+        for n, text in enumerate(texts):
+            begin = time.process_time()
+            compile_text(text, f"timed_{n}", f"<{n}>")
+            spent.append((time.process_time() - begin, text.partition("\n")[0].lstrip("# ")[:60]))
+        longest = "; ".join(f"{s:.2f} {what}" for s, what in sorted(spent, reverse=True)[:3])
+        print(f"| {name} | {len(texts)} | {sum(s for s, _ in spent):.2f} | {longest} |", flush=True)
+
+
+def bundles() -> None:
+    print("\n| first prediction in a new process, batch 1 | compiled before: seconds | bundle: seconds | bundle: MB |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        process = Process(folder)
+        for name, shape in (("mlp", "784"), ("lenet", "1,28,28"), ("resnet", "3,32,32")):
+            path = str(Path(folder, f"{name}.gcb"))
+            process.run(BUNDLE, name, shape, path)
+            times = [statistics.median(float(process.run(BUNDLE, what, shape).split()[0]) for _ in range(3)) for what in (name, path)]
+            print(f"| {name} | {times[0]:.2f} | {times[1]:.2f} | {os.path.getsize(path) / 1e6:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
-    passes()
-    starts()
+    wanted = sys.argv[1:] or PARTS
+    unknown = set(wanted) - set(PARTS)
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    for part in wanted:
+        {"passes": passes, "starts": starts, "kernels": kernels, "bundles": bundles}[part]()

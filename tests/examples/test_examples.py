@@ -52,6 +52,12 @@ def test_an_example_reaches_what_it_says(name, target, tmp_path, capsys):
     assert picture.startswith(b"\x89PNG") and 10_000 < len(picture) < 60_000
 
 
+def test_a_bundle_is_made_and_run(tmp_path, capsys):
+    r = load("deploy").main(["--quick", "--out", str(tmp_path)])
+    assert r["accuracy"] > 0.85 and not r["different"] and r["refused"] and not r["compiler"] and 20 < r["kilobytes"] < 200, r
+    assert "do not match their digest" in capsys.readouterr().out
+
+
 def test_a_seed_gives_the_same_again(tmp_path):
     def run(seed):
         return load("logistic_regression").main(["--quick", "--out", str(tmp_path), "--seed", seed])
@@ -66,7 +72,7 @@ def test_an_example_is_a_script_for_any_folder(tmp_path):
 
 
 def test_every_example_has_a_test_a_line_and_a_picture():
-    found = {p.stem for p in EXAMPLES.glob("*.py")} - {"common", "digits_mlp", "inspect_graph"}
+    found = {p.stem for p in EXAMPLES.glob("*.py")} - {"common", "deploy", "digits_mlp", "inspect_graph"}
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert found == set(BOUNDS)
     for name in found:
