@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from . import __version__
+
 __all__ = ["main"]
 
 
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code."""
     parser = argparse.ArgumentParser(prog="graphc", description="graphc: a graph compiler for deep learning")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("doctor", help="what graphc sees of this machine")
+    commands.add_parser("doctor", help="what graphc sees of this machine: processor and its measured limits, threads, cache, versions")
     cache = commands.add_parser("cache", help="the folder of compiled kernels")
     cache.add_argument("action", choices=["list", "clear"], nargs="?", default="list")
     data = commands.add_parser("datasets", help="data sets that package indexes carry")
@@ -48,26 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def doctor() -> int:
-    """Processor, threads, cache and versions."""
-    # by name: the core does not depend on backends
-    facts = importlib.import_module("graphc.backends.cpu.machine_facts").host_facts()
-    pool = importlib.import_module("graphc.backends.cpu.machine.pool")
-    loader = importlib.import_module("graphc.backends.cpu.machine.loader")
-    folder, files = _cache_files()
-    rows = [
-        ("python", f"{platform.python_version()} on {platform.platform()}"),
-        ("processor", f"{loader.host_cpu()[0]}, vectors of {facts.width} float32"),
-        ("threads", f"{pool.default_threads()} of {os.cpu_count()}"),
-        ("cache", f"{folder}: {len(files)} files, {sum(f.stat().st_size for f in files) / 2**20:.1f} MB"),
-    ]
-    for name in ("graphc-dl", "numpy", "numba", "llvmlite", "safetensors"):
-        try:
-            rows.append((name, version(name)))
-        except PackageNotFoundError:
-            rows.append((name, "not installed"))
+    """Python, packages and settings, and what each backend says of its machine."""
+    from .compiler import TARGETS, find_backend
+
+    rows = [("graphc", f"{__version__} in {Path(__file__).parent}"), ("python", f"{platform.python_version()} on {platform.platform()}")]
+    rows.append(("packages", ", ".join(f"{name} {_version(name)}" for name in ("numpy", "numba", "llvmlite", "safetensors", "networkx", "rich"))))
+    settings = ", ".join(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith(("GRAPHC_", "NUMBA_")))
+    rows.append(("settings", settings or "none (GRAPHC_...)"))
+    for target in TARGETS:
+        backend = find_backend(target, {})
+        rows += backend.examine() if hasattr(backend, "examine") else []
     for name, value in rows:
-        print(f"{name:12} {value}")
+        print(f"{name:11} {value}".rstrip())
     return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def kernel_cache(action: str) -> int:

@@ -52,5 +52,11 @@ class CpuBackend:
 
         return measured_peaks(threads)
 
+    def examine(self) -> list[tuple[str, str]]:
+        """What ``graphc doctor`` says of this target: names and what is found."""
+        from .doctor import examine
+
+        return examine()
+
 
 BACKEND = CpuBackend()

@@ -122,6 +122,8 @@ class LaunchTime:
     seconds: float
     share: float
     """Of the time in all launches of the program."""
+    runs: int
+    """Runs inside of the block that had it: all of the program's, unless it runs only when parameters change."""
     calls: int
     """How often it was called inside of the block, trips of loops counted."""
     flops: int
@@ -151,7 +153,7 @@ class LaunchTime:
         return self.least / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        fields = ("launch", "name", "kernel", "kind", "seconds", "share", "calls", "flops", "bytes", "flops_per_second", "bytes_per_second", "limit", "bound")
+        fields = ("launch", "name", "kernel", "kind", "seconds", "share", "runs", "calls", "flops", "bytes", "flops_per_second", "bytes_per_second", "limit", "bound")
         return {name: getattr(self, name) for name in fields} | {"lines": list(self.lines), "threads": list(self.threads)}
 
 
@@ -212,7 +214,7 @@ class ProgramProfile:
             work, moved = cost.flops * cost.times, cost.bytes * cost.times
             by_work, by_bytes = work / self.machine["flops_per_second"] * _slower(launch), moved / self.machine["bytes_per_second"]
             out.append(LaunchTime(
-                i, cost.name, self.measured.kernels[i], cost.kind, seconds, seconds * count / whole, count * cost.times, work, moved,
+                i, cost.name, self.measured.kernels[i], cost.kind, seconds, seconds * count / whole, count, count * cost.times, work, moved,
                 max(by_work, by_bytes), "compute" if by_work > by_bytes else "memory", self._lines(launch), tuple(threads),
             ))  # fmt: skip
         return sorted(out, key=lambda t: -t.share)
@@ -224,10 +226,10 @@ class ProgramProfile:
         return tuple(f"{loc}  {loc.text.strip()}" for loc in found)
 
     def record(self) -> dict[str, Any]:
-        """The record that reports and summaries take (see :mod:`graphc.inspect.profile`)."""
+        """The record that reports and summaries take (see :mod:`graphc.inspect.profile`); of a program that ran."""
         seconds: list[float | None] = [None] * len(self.measured.kernels)
         for t in self.launches:
-            seconds[t.launch] = t.seconds
+            seconds[t.launch] = t.seconds * t.runs / self.runs  # what is prepared for several runs: a run's part of it
         out = {"launches": seconds, "runs": self.runs, "threads": self.threads, "dims": self.dims, "machine": dict(self.machine)}
         main = self.measured.main
         if main is not None:

@@ -1,9 +1,13 @@
-"""Networks whose reports are tested, and their programs: lowered, so that no kernel is compiled."""
+"""Networks whose reports are tested, and their programs: lowered, so that no kernel is compiled, except for the small one that is measured."""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
+from unittest import mock
+
+import numpy as np
 
 import graphc as gc
 from graphc import nn, optim
@@ -111,7 +115,7 @@ def plain_stack() -> Any:
     return gc.trace(Stack(), gc.spec("N", 4))
 
 
-def _model(name: str) -> Any:
+def _model(name: str, **options: Any) -> Any:
     rows = gc.Dim("N", hint=8)
     nets: dict[str, tuple[Any, Any]] = {
         "mlp": (DigitsMLP, gc.spec(gc.Dim("N", hint=64), 64)),
@@ -121,7 +125,7 @@ def _model(name: str) -> Any:
         "transformer": (Translator, gc.spec(rows, 12, dtype="int64")),
     }
     make, spec = nets[name]
-    return gc.compile(make(), spec, loss="cross_entropy", optimizer=optim.Adam(1e-3), metrics=["accuracy"])
+    return gc.compile(make(), spec, loss="cross_entropy", optimizer=optim.Adam(1e-3), metrics=["accuracy"], **options)
 
 
 @cache
@@ -141,17 +145,23 @@ def data_of(name: str) -> dict[str, Any]:
     return report_data(programs, type(model.module).__name__, modules=module_rows(model))
 
 
-def made_up_profile(program: Any, threads: int = 2) -> dict[str, Any]:
-    """A record as a profiler fills it: two threads that work and wait, a launch after the other."""
-    seconds, timeline, barriers, now = [], [], [], 0.0
-    for i, launch in enumerate(program.schedule.launches()):
-        took = (1 + i % 5) * 1e-5
-        for t in range(threads):
-            share = took * (1 if t == 0 else 0.7)
-            timeline.append({"launch": i, "thread": t, "start": now, "end": now + share})
-            if launch.barrier:
-                barriers.append({"thread": t, "start": now + share, "end": now + took})
-        seconds.append(took)
-        now += took
-    machine = {"flops_per_second": 1e11, "bytes_per_second": 2e10}
-    return {"launches": seconds, "runs": 5, "threads": threads, "timeline": timeline, "barriers": barriers, "machine": machine}
+@cache
+def measured(name: str = "mlp") -> tuple[Any, Any]:
+    """A compiled model, and the profile of some training steps and predictions on two threads."""
+    gc.set_seed(0)
+    model = _model(name, threads=2)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 64)).astype("float32"), rng.integers(0, 10, 64)
+    with mock.patch.dict(os.environ, GRAPHC_THREADS="2"):  # small programs take two threads only when they are told to
+        for _ in range(2):  # once to compile
+            with gc.profile() as p:
+                for _ in range(5):
+                    model.train_on_batch(x, y)
+                    model.predict(x)
+    return model, p
+
+
+def record_of(mode: str = "train_step") -> dict[str, Any]:
+    """The record that a profile has of the small network."""
+    model, p = measured()
+    return p.of(model.executables[mode]).record()

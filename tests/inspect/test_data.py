@@ -12,7 +12,8 @@ import pytest
 import graphc as gc
 from graphc.inspect.data import STAGES, graph_data, report_data
 from graphc.inspect.origins import kernel_lines
-from tests.inspect.nets import data_of, lowered, made_up_profile
+from graphc.inspect.profile import records_of
+from tests.inspect.nets import data_of, lowered, measured, record_of
 
 jsonschema = pytest.importorskip("jsonschema")
 ROOT = Path(__file__).parents[2]
@@ -202,11 +203,27 @@ def test_sizes_are_those_of_the_dims():
 
 
 def test_a_profile_comes_along():
-    _, programs = lowered("mlp")
-    record = made_up_profile(programs["train_step"])
-    data = report_data(programs, "mlp", profiles={"train_step": record})
+    model, p = measured()
+    programs = {m: model.executables[m] for m in ("train_step", "predict")}
+    found = records_of(p, programs)
+    record = found["train_step"]
+    assert found.keys() == programs.keys() and record["dims"] == {"N": 64} and record["runs"] == 5
+    data = report_data(programs, "mlp", profiles=found)
     assert data["programs"][0]["profile"] == record and validator().is_valid(json.loads(json.dumps(data)))
     with pytest.raises(gc.ArgumentError, match=r"a profile of 2 launches"):
         report_data(programs, "mlp", profiles={"train_step": {"launches": [1.0, 2.0]}})
     with pytest.raises(gc.ArgumentError, match=r"no program 'fit'"):
         report_data(programs, "mlp", profiles={"fit": record})
+    with pytest.raises(gc.ArgumentError, match=r"no run of evaluate") as caught:
+        records_of(p, {"evaluate": lowered("mlp")[1]["train_step"]})
+    assert "DigitsMLP_train_step, DigitsMLP_predict" in str(caught.value)
+    assert records_of(None, programs) == {} and records_of({"predict": {}}, programs) == {"predict": {}}
+
+
+def test_a_report_has_the_sizes_that_were_measured():
+    """Otherwise work and time would not fit together."""
+    model, _ = measured()
+    programs = {"train_step": model.executables["train_step"]}
+    plain, timed = (report_data(programs, "mlp", profiles={"train_step": r})["programs"][0] for r in (record_of(), {**record_of(), "dims": {"N": 128}}))
+    assert plain["dims"] == {"N": 64} and timed["dims"] == {"N": 128}
+    assert sum(x["flops"] for x in timed["launches"]) > 1.5 * sum(x["flops"] for x in plain["launches"])

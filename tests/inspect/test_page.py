@@ -13,7 +13,8 @@ import pytest
 
 from graphc.inspect.data import report_data
 from graphc.inspect.html import write_page
-from tests.inspect.nets import data_of, lowered, made_up_profile
+from graphc.inspect.profile import records_of
+from tests.inspect.nets import data_of, measured
 
 MODELS = {"mlp": ("linear", 60), "lstm": ("lstm", 60), "transformer": ("blocks", 120), "resnet18": ("conv", 150)}
 
@@ -275,9 +276,11 @@ def test_modules_are_a_table(open_page):
     assert page.js("r.state.selected.kind") == "group"
 
 
-def with_profile(name="mlp"):
-    model, programs = lowered(name)
-    return report_data(programs, type(model.module).__name__, profiles={"train_step": made_up_profile(programs["train_step"])})
+def with_profile():
+    """The data of the small network's report, with what was measured."""
+    model, p = measured()
+    programs = {m: model.executables[m] for m in ("train_step", "predict")}
+    return report_data(programs, "DigitsMLP", profiles=records_of(p, programs))
 
 
 def test_colours(open_page):
@@ -315,10 +318,13 @@ def test_the_launches_over_time(open_page):
     launches = data_of("mlp")["programs"][0]["launches"]
     assert page.locator("#launches rect.bar").count() == len(launches) and "Not measured" in page.text("#bottom")
     assert page.locator("#launches line.barrier").count() == sum("barrier" in x for x in launches)
-    timed = open_page(with_profile())
+    data = with_profile()
+    record = data["programs"][0]["profile"]
+    timed = open_page(data)
     timed.click('#bottom-tabs [data-tab="launches"]')
-    assert timed.locator("#launches rect.bar").count() == 2 * len(launches)
-    assert timed.locator("#launches rect.wait").count() > 0 and "thread 1" in timed.text("#bottom") and "waiting at barriers" in timed.text("#bottom")
+    assert timed.locator("#launches rect.bar").count() == len(record["timeline"]) == 2 * len(record["launches"])
+    assert timed.locator("#launches rect.wait").count() == len(record["barriers"]) > 0
+    assert "thread 1" in timed.text("#bottom") and "waiting at barriers" in timed.text("#bottom")
     timed.locator("#launches rect.bar").nth(3).click()
     assert timed.js("r.state.selected.kind") == "launch" and "roofline" in timed.text("#panel")
     timed.js("r.select(null, null)")

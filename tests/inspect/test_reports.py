@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphc as gc
 from graphc.inspect.html import FOLDER, SCRIPTS, VENDORED, page
-from tests.inspect.nets import data_of, lowered, made_up_profile
+from tests.inspect.nets import data_of, lowered, measured
 
 SCRIPT = '''
 import sys
@@ -67,9 +68,22 @@ def test_a_model_writes_its_report(tmp_path):
 
 def test_a_function_writes_its_report(tmp_path):
     f = gc.compile(lambda a, b: (a @ b).exp(), gc.spec("N", 3), gc.spec(3, 2))
-    f.report(tmp_path / "f.html", profile=made_up_profile(f.executable))
+    with gc.profile() as measured_f:
+        f(np.ones((5, 3)), np.ones((3, 2)))
+    f.report(tmp_path / "f.html", profile=measured_f)
     (p,) = data_in(tmp_path / "f.html")["programs"]
-    assert p["target"] == "cpu" and p["kernels"] and len(p["profile"]["launches"]) == len(p["launches"])
+    assert p["target"] == "cpu" and p["kernels"] and len(p["profile"]["launches"]) == len(p["launches"]) and p["dims"] == {"N": 5}
+    f.report(tmp_path / "g.html", profile=measured_f.programs[0].record())  # the record itself, too
+    assert data_in(tmp_path / "g.html") == data_in(tmp_path / "f.html")
+
+
+def test_a_model_report_shows_what_was_measured(tmp_path):
+    model, p = measured()
+    model.report(tmp_path / "m.html", profile=p)
+    programs = {x["name"]: x.get("profile") for x in data_in(tmp_path / "m.html")["programs"]}
+    assert programs["evaluate"] is None and programs["predict"]["runs"] == 5 and programs["train_step"]["threads"] == 2
+    model.report(tmp_path / "m.html", modes=["predict"], profile={"predict": programs["predict"]})
+    assert data_in(tmp_path / "m.html")["programs"][0]["profile"] == programs["predict"]
 
 
 def test_a_report_that_fails_leaves_the_old_one(tmp_path):

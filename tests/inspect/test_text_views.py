@@ -12,7 +12,7 @@ from graphc import nn, optim
 from graphc.inspect.cost import flops, macs
 from graphc.inspect.profile import seconds_by_scope
 from graphc.ir.text import parse_graph
-from tests.inspect.nets import DigitsMLP, lowered, made_up_profile
+from tests.inspect.nets import DigitsMLP, lowered, measured, record_of
 
 
 def small(**more):
@@ -56,15 +56,23 @@ def test_shared_modules_are_counted_once():
 
 
 def test_summary_tells_shares_of_measured_time():
-    model, programs = lowered("mlp")
-    profile = made_up_profile(programs["predict"])
-    times = seconds_by_scope(programs["predict"], profile)
-    assert sum(times.values()) == pytest.approx(sum(profile["launches"]))
-    from graphc.frontend.summary import summarise
-
-    made = summarise(model, times=times)
-    shares = [float(r[-1][:-2]) for r in rows(made)[1:] if r[-1]]
-    assert rows(made)[0][-1] == "time" and sum(shares) == pytest.approx(100, abs=0.3)
+    model, p = measured()
+    record = record_of("predict")
+    times = seconds_by_scope(model.executables["predict"], record)
+    assert sum(times.values()) == pytest.approx(sum(record["launches"]))
+    for profile in (p, record):
+        table = rows(model.summary(print_fn=None, profile=profile))
+        shares = {r[0].strip(): float(r[-1][:-2]) for r in table[1:] if r[-1]}
+        assert table[0][-1] == "time" and sum(shares.values()) == pytest.approx(100, abs=0.3)
+        assert shares["head (Linear)"] == pytest.approx(100 * times["head"] / sum(times.values()), abs=0.06)
+    with gc.profile() as steps:
+        model.train_on_batch(np.zeros((4, 64), "float32"), np.zeros(4, int))
+    assert rows(model.summary(print_fn=None, profile=steps))[0][-1] == "time (train_step)"
+    with gc.profile() as nothing:
+        pass
+    with pytest.raises(gc.ArgumentError, match="no run of predict or train_step") as caught:
+        model.summary(profile=nothing)
+    assert "nothing ran in it" in str(caught.value)
 
 
 def test_summary_of_hostile_names():
