@@ -23,6 +23,7 @@ _NAMES = {
     "Model": ".frontend.model:Model",
     "callbacks": ".frontend.callbacks",
     "compile": ".frontend.compile:compile",
+    "cuda": ".cuda",
     "custom_op": ".ops.custom:custom_op",
     "data": ".frontend.data",
     "datasets": ".frontend.datasets",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from graphc.cuda import summary
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
 
@@ -21,6 +22,11 @@ class CudaSimBackend:
     def compile(self, graph: Graph, store: ParameterStore | None = None) -> CudaSimExecutable:
         """The executable of a graph. It takes no options."""
         return CudaSimExecutable(graph, store)
+
+    @staticmethod
+    def examine() -> list[tuple[str, str]]:
+        """What ``graphc doctor`` prints: the GPU, or why there is none."""
+        return [("cuda", summary())]
 
 
 BACKEND = CudaSimBackend()

@@ -1,0 +1,44 @@
+"""What there is of CUDA on this machine: ``gc.cuda.is_available()`` and ``gc.cuda.why_not()``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .locate import public
+
+__all__ = ["is_available", "summary", "why_not"]
+
+
+def _look() -> Any:
+    # by name: the core does not depend on backends
+    return importlib.import_module("graphc.backends.cuda.probe").look()
+
+
+def is_available() -> bool:
+    """Whether ``target="cuda"`` can run here. It never raises and takes nothing of the GPU.
+
+    >>> import graphc as gc
+    >>> gc.cuda.is_available() == (gc.cuda.why_not() == "")
+    True
+    """
+    return not hasattr(_look(), "fix")
+
+
+def why_not() -> str:
+    """The first reason why no GPU can be used, and what helps; an empty string where one can."""
+    found = _look()
+    return f"{found.cause} ({found.fix})" if hasattr(found, "fix") else ""
+
+
+def summary() -> str:
+    """One line for ``graphc doctor``: the GPU, or why there is none, and whether kernels can be compiled ahead."""
+    found = _look()
+    missing = importlib.import_module("graphc.backends.cuda.toolchain").toolchain_missing()
+    compiler = f"no compiler ({missing} is not installed)" if missing else "kernels can be compiled ahead"
+    if hasattr(found, "fix"):
+        return f"no: {found.cause}; {compiler}"
+    return f"{found.name}, compute capability {'.'.join(map(str, found.capability))}, {found.memory / 2**30:.0f} GiB, driver for CUDA {found.driver}; {compiler}"
+
+
+public(globals())

@@ -1,0 +1,138 @@
+"""Kernels become machine code without a GPU: every kernel of the models, for two architectures; and the files they are kept in."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+
+from graphc.backends.cuda import toolchain
+from graphc.backends.cuda.toolchain import compile_kernel, ptx_of, toolchain_missing
+from graphc.compiler import compile_graph
+from graphc.errors import ArgumentError, DeviceUnavailableError, KernelCompileError
+from graphc.testing import build_graph
+
+from .models import MODELS, batch, compiled
+
+needs_compiler = pytest.mark.skipif(bool(toolchain_missing()), reason=f"{toolchain_missing()} is not installed: pip install 'graphc-dl[cuda13]'")
+REGISTERS = {"thread": 128, "warp": 128, "block": 128, "column": 128, "tile": 128}
+"""Registers a thread may take: with 128, two blocks of 256 threads fit on a multiprocessor."""
+
+
+SEEN: set[str] = set()
+"""Kernels that an earlier model has had too."""
+
+
+def kernels_of(name):
+    """The distinct kernels of a model's training step."""
+    model = compiled(name, "cuda-sim")
+    model.train_on_batch(*batch(name, 2))
+    return {k.kernel.name: k.printed for k in model.executables["train_step"].kernels}.values()
+
+
+def printed(fn, *arrays):
+    (k,) = compile_graph(build_graph(fn, *arrays)[0], "cuda-sim").kernels
+    return k.printed
+
+
+X = np.zeros((64, 72), np.float32)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kernel_of_a_model_compiles_without_spills(name, tmp_path):
+    for p in kernels_of(name):
+        if p.text in SEEN:
+            continue
+        SEEN.add(p.text)
+        for arch in ("sm_80", "sm_90a"):
+            made = compile_kernel(p, arch, tmp_path)
+            where = f"{arch}\n{p.text}"
+            assert made.code.startswith(b"\x7fELF") and made.entry, where
+            assert made.spills == 0, where
+            assert 0 < made.registers <= REGISTERS[p.team.name], where
+            assert made.shared <= 48 * 1024, where
+            # sums of a tile that are picked by a loop lie in memory; nothing else does
+            assert made.stack <= (256 if p.team.name == "tile" else 0), where
+        ptx = ptx_of(p, "sm_90a")
+        assert not re.search(r"(div|rem)\.[su]64", ptx) or "np.int64" in p.text, p.text  # indices are int32
+        if p.team.name == "tile":
+            assert "ld.shared.v4.f32" in ptx and "bar.sync" in ptx and "fma.rn.f32" in ptx, p.text
+        if "shuffle_xor" in p.text:
+            assert "shfl.sync.bfly.b32" in ptx
+        if "load4" in p.text and p.team.name in ("thread", "warp", "block"):
+            assert "ld.global.v4" in ptx or "ld.v4" in ptx, p.text
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "fn,wanted",
+    [
+        (lambda x: x * 3.0, [r"ld\.(global\.)?v4\.f32", r"st\.(global\.)?v4\.f32", r"mul\.rn\.f32"]),
+        (lambda x: x * 3.0 + x, [r"mul\.rn\.f32", r"add\.rn\.f32"]),  # two roundings: as everywhere else
+        (lambda x: x.softmax(-1), [r"shfl\.sync\.bfly", r"fma\.rn\.f32"]),
+        (lambda x: x.cast("int8").sum(-1), [r"shfl\.sync\.bfly"]),
+        (lambda x: x.max(0), [r"bar\.sync", r"st\.shared"]),
+        (lambda x: (x < 0.0).logical_and(x > -1.0), [r"st\.(global\.)?v4\.u8"]),
+        (lambda x: x.cast("float64").sum(-1), [r"shfl\.sync\.bfly", r"add\.rn\.f64"]),
+    ],
+)
+def test_kernels_have_the_instructions_that_they_are_made_for(fn, wanted):
+    ptx = ptx_of(printed(fn, X), "sm_80")
+    for pattern in wanted:
+        assert re.search(pattern, ptx), f"{pattern} is not in\n{ptx}"
+
+
+@needs_compiler
+def test_scatters_vote():
+    from graphc import ops
+
+    graph, _ = build_graph(lambda b, i, u: ops.scatter_add(b, i, u), X, np.zeros(9, np.int64), np.zeros((9, 72), np.float32))
+    ptx = "".join(ptx_of(k.printed, "sm_80") for k in compile_graph(graph, "cuda-sim").kernels)
+    assert "vote.sync.ballot" in ptx and "atom" not in ptx
+
+
+# -- files -------------------------------------------------------------------------------------------------------------------
+@needs_compiler
+def test_machine_code_is_kept_on_disk_and_never_trusted(tmp_path, monkeypatch):
+    p = printed(lambda x: x + 1.0, X)
+    first = compile_kernel(p, "sm_80", tmp_path)
+    (file,) = tmp_path.rglob("*.cubin")
+    assert file.with_suffix(".py").read_text() == p.text
+    with monkeypatch.context() as m:
+        m.setattr(toolchain, "_compile", lambda *a: pytest.fail("it was compiled again"))
+        assert compile_kernel(p, "sm_80", tmp_path) == first
+        # what is said in comments is not part of a kernel
+        assert compile_kernel(dataclasses.replace(p, text="# other lines\n" + p.text), "sm_80", tmp_path) == first
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:200], whole.replace(b"\x7fELF", b"\x7fELG"), b"{}\n", b"[1]\n"):
+        file.write_bytes(damaged)
+        assert compile_kernel(p, "sm_80", tmp_path) == first
+        assert file.read_bytes() == whole
+    compile_kernel(p, "sm_90a", tmp_path)
+    compile_kernel(dataclasses.replace(p, team=dataclasses.replace(p.team, threads=64)), "sm_80", tmp_path)
+    assert len(list(tmp_path.rglob("*.cubin"))) == 3
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(ArgumentError, match="no architecture 'sm_42'") as e:
+        compile_kernel(printed(lambda x: x + 1.0, X), "sm_42")
+    assert "sm_80" in e.value.hint
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(toolchain, "PACKAGES", ("numba", "no-such-package"))
+    with pytest.raises(DeviceUnavailableError, match="no-such-package is not installed") as e:
+        compile_kernel(printed(lambda x: x + 1.0, X), "sm_80", tmp_path)
+    assert "graphc-dl[cuda13]" in e.value.hint
+
+
+@needs_compiler
+def test_a_text_that_does_not_compile_is_one_error(tmp_path):
+    p = printed(lambda x: x + 1.0, X)
+    with pytest.raises(KernelCompileError, match="does not compile for sm_80: TypingError"):
+        compile_kernel(dataclasses.replace(p, text=p.text.replace("+ np.float32(1.0)", "+ 'a'")), "sm_80", tmp_path)
+    assert not list(tmp_path.rglob("*.cubin"))
