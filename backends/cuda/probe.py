@@ -54,6 +54,8 @@ def look(index: int = 0) -> Seen | Problem:
     try:
         driver = _driver()
         return _ask(driver, index)
+    except DeviceUnavailableError as e:
+        return Problem(f"the NVIDIA driver does not answer: {e.message}", "nvidia-smi says more")
     except Exception as e:  # the bindings raise errors of their own where the driver's library is not there
         if "NotFound" in type(e).__name__ or isinstance(e, (ImportError, OSError)):
             return Problem("there is no NVIDIA driver on this machine (libcuda.so.1 is not found)", 'install the driver (580 or newer), or take target="cpu"')
@@ -64,7 +66,7 @@ def _ask(driver: Any, index: int) -> Seen | Problem:
     def call(name: str, *args: Any) -> Any:
         status, *values = getattr(driver, name)(*args)
         if int(status) != 0:
-            raise RuntimeError(f"{name} gives {getattr(status, 'name', status)}")
+            raise DeviceUnavailableError(f"{name} gives {getattr(status, 'name', status)}")
         return values[0] if values else None
 
     (status,) = driver.cuInit(0)

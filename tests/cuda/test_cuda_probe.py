@@ -60,7 +60,7 @@ def absent():
         (lambda: driver(version=12040), "too old: it knows CUDA 12.4", "580 or newer"),
         (lambda: driver(count=0), "the driver finds no GPU", "nvidia-smi -L"),
         (lambda: driver(capability=(6, 1), name=b"GeForce GTX 1080\0"), "GeForce GTX 1080 is too old: compute capability 6.1", "2018"),
-        (lambda: driver(memory=(Status(999, "CUDA_ERROR_UNKNOWN"), None)), "does not answer: RuntimeError: cuDeviceTotalMem gives CUDA_ERROR_UNKNOWN", "nvidia-smi"),
+        (lambda: driver(memory=(Status(999, "CUDA_ERROR_UNKNOWN"), None)), "does not answer: cuDeviceTotalMem gives CUDA_ERROR_UNKNOWN", "nvidia-smi"),
     ],
 )
 def test_each_reason_is_told_with_what_helps(bindings, cause, fix, monkeypatch):
