@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError, GuardError, ShapeError
 from graphc.ir.dims import symbols
+from graphc.ir.dtypes import kind_of
 
 from .specs import Spec
 from .tree import leaves
@@ -23,7 +24,7 @@ def _given(array: np.ndarray) -> str:
 def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
     """``value`` as a contiguous array of the spec's dtype.
 
-    float64 data is cast to a float32 spec, integers to other integers that hold them, Python lists of numbers as numbers;
+    Floats are cast to a spec of another float dtype (rounded, where it has fewer digits), integers to other integers that hold them, Python lists of numbers as numbers;
     anything else raises :class:`DTypeError`; another rank or static size raises :class:`ShapeError`.
     """
     try:
@@ -43,7 +44,7 @@ def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
 
 
 def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak: bool) -> np.ndarray:
-    kind, target = array.dtype.kind, wanted.kind
+    kind, target = kind_of(array.dtype), kind_of(wanted)
     fits = (
         kind == target
         or (kind in "iu" and target in "iu")

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, FileFormatError, GraphcError, access_error
+from graphc.ir.dtypes import bfloat16
 from graphc.runtime.interrupts import no_interrupts
 from graphc.runtime.warming import warming
 
@@ -43,6 +44,7 @@ _DTYPES = {
     "U16": "uint16",
     "I16": "int16",
     "F16": "float16",
+    "BF16": "bfloat16",
     "U32": "uint32",
     "I32": "int32",
     "F32": "float32",
@@ -160,6 +162,15 @@ def _rotate(target: str, keep: int) -> None:
         os.replace(target, older(target, 1))
 
 
+def _numpy(code: str) -> np.dtype[Any]:
+    return bfloat16.numpy if code == "BF16" else np.dtype(_DTYPES[code])
+
+
+def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A dtype in the file's byte order (bfloat16 has the machine's only: NumPy would make bytes of it)."""
+    return dtype if dtype == bfloat16.numpy else dtype.newbyteorder("<")
+
+
 def _canonical(header: Mapping[str, Any]) -> bytes:
     """The header without its own digest, as one text."""
     meta = {k: v for k, v in header.get("__metadata__", {}).items() if k != "digest"}
@@ -181,7 +192,7 @@ def write_file(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], 
     """Writes tensors and texts: the same bytes for the same contents."""
     from graphc import __version__
 
-    arrays = {k: np.ascontiguousarray(v, v.dtype.newbyteorder("<")).reshape(v.shape) for k, v in tensors.items()}
+    arrays = {k: np.ascontiguousarray(v, _little(v.dtype)).reshape(v.shape) for k, v in tensors.items()}
     order = sorted(arrays, key=lambda k: (-arrays[k].itemsize, k))  # so that every tensor is aligned
     header: dict[str, Any] = {}
     at = 0
@@ -280,7 +291,7 @@ class File:
             h = hashlib.blake2b(b"" if self.version > 1 else self._canonical, digest_size=16)
             found: dict[str, np.ndarray] = {}
             for name, e in sorted(self.entries.items(), key=lambda pair: (pair[1].start, pair[1].end)):
-                found[name] = array = np.empty(e.shape, e.dtype.newbyteorder("<"))
+                found[name] = array = np.empty(e.shape, _little(e.dtype))
                 view = _bytes(array)
                 if f.readinto(view) != len(view):
                     raise FileFormatError("the file became shorter while it was read")
@@ -331,7 +342,7 @@ def _entries(items: Mapping[str, Any], size: int) -> dict[str, Entry]:
             or item["dtype"] not in _DTYPES
         ):
             raise FileFormatError(f"damaged entry of {name[:200]!r}")
-        dtype = np.dtype(_DTYPES[item["dtype"]])
+        dtype = _numpy(item["dtype"])
         count = 1
         for n in shape:
             count *= n  # exact: Python integers do not overflow

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import ArgumentError, ParameterError, TraceError, unknown_name
+from graphc.ir.dtypes import kind_of
 from graphc.ir.node import Node
 from graphc.locate import boundary, leaving, misfit, of_the_call, public, user_loc
 
@@ -215,7 +216,7 @@ class Module:
                 array = np.asarray(values[n])
                 if array.shape != p.shape:
                     problems.append(f"{n}: shape {array.shape}, expected {p.shape}")
-                elif array.dtype != p.dtype.numpy and not (array.dtype.kind == "f" and p.dtype.is_float):
+                elif array.dtype != p.dtype.numpy and not (kind_of(array.dtype) == "f" and p.dtype.is_float):
                     problems.append(f"{n}: dtype {array.dtype}, expected {p.dtype}")
                 else:
                     ready[n] = array

@@ -114,7 +114,9 @@ class Objective:
             if self.structure == "list" and (not isinstance(out, (list, tuple)) or len(out) != self.count):
                 given = len(out) if isinstance(out, (list, tuple)) else 1
                 raise ArgumentError(f"{self.count} losses for {given} output{'s' * (given != 1)}", hint="None for an output without a loss")
-            yield p, p.of(out)
+            one = p.of(out)
+            # losses and metrics are sums over a batch: 8 or 11 bits of what is stored in 16 would be too few to report
+            yield p, one.cast(one.dtype.arithmetic) if isinstance(one, Node) else one
 
     def derive(self, out: Any) -> Any:
         """The specs of the targets for what ``forward`` gave; None where they must be given."""

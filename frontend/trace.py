@@ -282,6 +282,7 @@ class Trace:
             total = self.finite[0]
             for node in self.finite[1:]:
                 total = total + node.cast(total.dtype)
+            total = total.cast(total.dtype.arithmetic)
             finite = next((k for k, n in outs if n is total), "$loss")
             if finite == "$loss":
                 outs.append(("$loss", total))

@@ -15,6 +15,7 @@ import numpy as np
 
 from graphc.errors import CompileError
 from graphc.ir.dims import evaluate
+from graphc.ir.dtypes import kind_of
 from graphc.schedule.program import Buffer, Check, Launch, Repeat, memory_key
 
 from .machine import driver_words as w
@@ -49,7 +50,7 @@ def checked_run(binding: Binding, args: Mapping[str, np.ndarray], mode: str) -> 
 
 
 def _equal(a: np.ndarray, b: np.ndarray, rtol: float = 0.0) -> bool:
-    if a.dtype.kind != "f":
+    if kind_of(a.dtype) != "f":
         return np.array_equal(a, b)
     scale = float(np.nan_to_num(np.abs(b)).max(initial=0.0))
     return bool(np.allclose(a, b, rtol=rtol, atol=rtol * 1e-2 * scale, equal_nan=True))

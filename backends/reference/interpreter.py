@@ -12,7 +12,7 @@ import numpy as np
 from graphc.errors import CompileError, GraphcError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.dims import evaluate
-from graphc.ir.dtypes import DType, float64
+from graphc.ir.dtypes import DType, float64, kind_of
 from graphc.ir.graph import Graph
 from graphc.ir.node import Node, toposort
 from graphc.ir.op import OpDef
@@ -186,7 +186,7 @@ def first_nonfinite(
 
     def watch(node: Node, value: Value) -> None:
         parts = value if isinstance(value, tuple) else (value,)
-        floats = [p for p in parts if p.dtype.kind == "f"]
+        floats = [p for p in parts if kind_of(p.dtype) == "f"]
         nan = sum(int(np.isnan(p).sum()) for p in floats)
         inf = sum(int(np.isinf(p).sum()) for p in floats)
         state[node] = nan, inf

@@ -31,7 +31,7 @@ class Adagrad(Optimizer):
         self._numbers("lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
     def state_spec(self, param: Parameter) -> dict[str, tuple[tuple[int, ...], Any, float]]:
-        return {"sum": (param.shape, param.dtype, self.initial_accumulator_value)}
+        return {"sum": (param.shape, param.dtype.arithmetic, self.initial_accumulator_value)}
 
     def update(self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node) -> Node:
         return ops.adagrad_update(

@@ -53,7 +53,8 @@ class Optimizer:
 
     The object holds settings only; its state stands in the store as ``optimizer.step``, ``optimizer.lr`` and
     ``optimizer.<slot>.<parameter>``; the rate of the i-th group is ``optimizer.lr_<i>``. A second optimiser in one training step
-    gets the prefix ``optimizer_1``. Frozen parameters have no state and are not updated.
+    gets the prefix ``optimizer_1``. Frozen parameters have no state and are not updated. Moments, averages and accumulated gradients of
+    float16 and bfloat16 parameters are float32.
     """
 
     lr: float = 1e-3
@@ -102,7 +103,7 @@ class Optimizer:
 
     def state_spec(self, param: Parameter) -> dict[str, tuple[tuple[int, ...], Any, float]]:
         """Name -> (shape, dtype, first value) of the state of one parameter, in the order in which ``update`` gives them."""
-        return dict.fromkeys(self.slots, (param.shape, param.dtype, 0.0))
+        return dict.fromkeys(self.slots, (param.shape, param.dtype.arithmetic, 0.0))
 
     def update(
         self, param: Node, grad: Node, state: Mapping[str, Node], lr: Node, step: Node
@@ -184,9 +185,9 @@ class Optimizer:
             for slot, (shape, dtype, value) in view.state_spec(p).items():
                 add(f"{slot}.{p.name}", partial(np.full, shape, value, dtype.numpy))
             if self.accumulate > 1:
-                add(f"gradient.{p.name}", partial(np.zeros, p.shape, p.dtype.numpy))
+                add(f"gradient.{p.name}", partial(np.zeros, p.shape, p.dtype.arithmetic.numpy))
             if self.ema is not None:
-                add(f"ema.{p.name}", partial(store.numpy, p.name))
+                add(f"ema.{p.name}", partial(_averaged, store, p))
 
     def minimize(self, loss: Node, params: Sequence[Any]) -> None:
         """Registers one step down the gradient of ``loss`` for the trainable ones of ``params``, in the active trace.
@@ -271,22 +272,25 @@ class Optimizer:
         grads = []
         for (p, view, _), g in zip(assigned, raw, strict=True):
             if last is not None:
-                total = trace.read(f"{prefix}.gradient.{p.name}") + g
+                total = trace.read(f"{prefix}.gradient.{p.name}") + g.cast(g.dtype.arithmetic)
                 trace.write(f"{prefix}.gradient.{p.name}", ops.where(last, 0.0, total))
                 g = total / float(self.accumulate)
-            grads.append(view.limited(-g if view.maximize else g, trace.value(p)))
+            old = trace.value(p)
+            g, old = g.cast(g.dtype.arithmetic), old.cast(old.dtype.arithmetic)
+            grads.append(view.limited(-g if view.maximize else g, old))
         if self.clip_norm is not None:
             grads = clip_by_global_norm(grads, self.clip_norm)
         for (p, view, rate), g in zip(assigned, grads, strict=True):
             with trace.scoped(f"{prefix}.{p.name}"):
-                old = trace.value(p)
+                stored = trace.value(p)
+                old = stored.cast(stored.dtype.arithmetic)  # moments have more digits than a parameter of 16 bits
                 state = {slot: trace.read(f"{prefix}.{slot}.{p.name}") for slot in view.state_spec(p)}
                 lr = trace.read(f"{prefix}.{rate}")
                 if view.schedule is not None:
                     lr = view.schedule((step - 1).cast(float64), lr.cast(float64))
                 out = view.update(old, g, state, lr, step)
                 new, *moments = (out,) if isinstance(out, Node) and not isinstance(out.type, TupleType) else out
-                trace.write(p.name, chosen(new, old))
+                trace.write(p.name, chosen(new.cast(stored.dtype), stored))
                 for slot, value in zip(state, moments, strict=True):
                     trace.write(f"{prefix}.{slot}.{p.name}", chosen(value, state[slot]))
                 if self.ema is not None:
@@ -314,6 +318,12 @@ class Optimizer:
         if self.clip_norm_each is not None:
             (grad,) = clip_by_norm([grad], self.clip_norm_each)
         return grad
+
+
+def _averaged(store: Any, param: Parameter) -> np.ndarray:
+    """What the average of a parameter begins with."""
+    first: np.ndarray = store.numpy(param.name).astype(param.dtype.arithmetic.numpy)
+    return first
 
 
 def as_optimizer(value: Any) -> Optimizer:

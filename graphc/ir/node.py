@@ -16,6 +16,7 @@ from .dtypes import DType
 from .interned import Interned
 from .op import OpDef, function, functions, lookup, numpy_names
 from .provenance import note
+from .storage import in_float32, stores_halves
 from .types import Shape, TensorType, TupleType, Type
 
 __all__ = ["Node", "toposort"]
@@ -37,6 +38,8 @@ class Node:
     def make(op: OpDef, inputs: Iterable[Node] = (), /, **attrs: Any) -> Node:
         """The node of an operator, its inputs and attributes; type inference runs here and raises on misuse."""
         ins = tuple(inputs)
+        if not op.storage and stores_halves(ins, attrs):
+            return in_float32(op, ins, attrs)
         # operands by their addresses: an entry holds nothing alive, and while its node lives its operands do
         key = (op, tuple(map(id, ins)), tuple((k, attr_key(attrs[k])) for k in sorted(attrs)))
         node = _table.get(key)

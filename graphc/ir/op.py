@@ -39,6 +39,8 @@ KINDS = {
     "composite": "a name with a decomposition",
     "custom": "a user's kernel",
 }
+MOVES = ("input", "const", "view", "gather", "tuple", "identity", "scan")
+"""Kinds that hand values on as they are, of any dtype."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class OpDef:
     """Instructions an element, roughly: what recomputing it costs."""
     commutative: bool = False
     """Whether its two operands may change places; rewrite rules then match both orders."""
+    storage: bool = False
+    """Whether it takes float16 and bfloat16 as they are; what computes gets them in float32 (:mod:`graphc.ir.storage`)."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -102,6 +106,8 @@ class OpDef:
             raise TraceError(f"composite {self.name} has no decomposition")
         if self.kind in ("elementwise", "view", "generate", "gather") and (self.lower is None or self.numpy is None):
             raise TraceError(f"operator {self.name} of kind {self.kind} needs both numpy= and lower=")
+        if self.kind in MOVES:
+            object.__setattr__(self, "storage", True)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

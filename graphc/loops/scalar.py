@@ -249,6 +249,8 @@ def _compare(op: str, x: Scalar, y: Scalar | Number) -> Scalar:
 def const(value: Number, dtype: DType) -> Scalar:
     """A literal of a type."""
     value = float(value) if dtype.is_float else bool(value) if dtype.kind == "b" else int(value)
+    if dtype.is_storage:
+        value = float(dtype.numpy.type(value))
     return Scalar.make("const", (), dtype, value)
 
 

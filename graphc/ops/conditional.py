@@ -138,7 +138,7 @@ def _square(x: Any) -> Any:
 
 
 cond = primitive(
-    "cond", "composite", _cond.__doc__ or "", _cond, _infer, decompose=_cond_parts, grad="through its decomposition", method=False, onnx="If",
+    "cond", "composite", _cond.__doc__ or "", _cond, _infer, storage=True, decompose=_cond_parts, grad="through its decomposition", method=False, onnx="If",
     samples=lambda: [
         Sample((np.array(p), _double, _square, rand(*shape))) for p, shape in ((True, (5, 7)), (False, (130,)), (True, ()), (False, (0, 3)))
     ] + [
@@ -173,7 +173,7 @@ def _switch_parts(index: Node, *operands: Node, branches: tuple[Graph, ...]) -> 
 
 
 switch = primitive(
-    "switch", "composite", _switch.__doc__ or "", _switch, _infer, decompose=_switch_parts, grad="through its decomposition", method=False,
+    "switch", "composite", _switch.__doc__ or "", _switch, _infer, storage=True, decompose=_switch_parts, grad="through its decomposition", method=False,
     samples=lambda: [Sample((np.array(i), [_double, _square, lambda x: -x], rand(5, 7))) for i in (0, 1, 2, -3, 7)] + [Sample((np.array(1), [_double], rand(33)))],
     errors=lambda: [
         Sample((rand(), [_double], rand(3)), error="integer"), Sample((np.array(0), (), rand(3)), error="no branches"),

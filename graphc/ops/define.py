@@ -62,7 +62,8 @@ def constant(value: Any, dtype: DType | str | None = None) -> Node:
             dtype = float32
         else:
             dtype = as_dtype(np.asarray(value).dtype)
-    array = np.array(value, as_dtype(dtype).numpy)
+    with np.errstate(over="ignore"):
+        array = np.array(value, as_dtype(dtype).numpy)
     array.setflags(write=False)
     return Node.make(lookup("const"), (), value=array)
 

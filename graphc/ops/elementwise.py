@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dtypes import DType, as_dtype
+from ..ir.dtypes import DType, as_dtype, float32
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
 from ..ir.types import TensorType
 from . import vecmath
-from .define import FLOATS, NUMERIC, as_node, binary_samples, elementwise, primitive, rand, unary_samples
+from .define import FLOATS, NUMERIC, as_node, binary_samples, composite, elementwise, primitive, rand, unary_samples
 
 _verf = np.vectorize(math.erf, otypes=[float])
 
@@ -176,6 +176,10 @@ def _cast_numpy(x: np.ndarray, *, dtype: DType) -> np.ndarray:
 
 def _cast(x: Node, dtype: object) -> Node:
     target = as_dtype(dtype)
+    if x.dtype == target:
+        return x
+    if (x.dtype.is_storage and target != float32) or (target.is_storage and x.dtype != float32):
+        x = _cast(x, float32)  # storage types are only ever converted from and to float32
     return x if x.dtype == target else Node.make(lookup("cast"), (x,), dtype=target)
 
 
@@ -187,6 +191,13 @@ cast = primitive(
     _cast_infer,
     numpy=_cast_numpy,
     lower=lambda b, n, idx: b.value(n.inputs[0], idx).cast(n.dtype),
+    storage=True,
     grad=lambda n, g: (g.cast(n.inputs[0].dtype) if n.inputs[0].dtype.is_float and n.dtype.is_float else None,),
     samples=lambda: [Sample((rand(5, 7),), {"dtype": "float32"}), Sample((rand(5, 7) * 10,), {"dtype": "int32"}), Sample((rand(33) > 0,), {"dtype": "float64"})],
 )
+
+
+@composite("rounded", method=False)
+def rounded(*results: Node, dtypes: tuple[DType, ...]) -> tuple[Node, ...]:
+    """The float32 results of an operator with several, in the dtypes of its operands (:mod:`graphc.ir.storage`)."""
+    return tuple(r.cast(d) for r, d in zip(results, dtypes, strict=True))

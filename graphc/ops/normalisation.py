@@ -147,7 +147,7 @@ def layer_norm(x: Node, weight: Node | None = None, bias: Node | None = None, ep
 def _rms_norm_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:
     _last_axes(ins, attrs)
     assert ins[0] is not None
-    attrs["eps"] = float(np.finfo(ins[0].dtype.numpy).eps if attrs["eps"] is None else attrs["eps"])
+    attrs["eps"] = float(ins[0].dtype.arithmetic.finfo.eps if attrs["eps"] is None else attrs["eps"])
 
 
 def _rms_norm_grad(n: Node, g: Node) -> tuple[Node | None, ...]:

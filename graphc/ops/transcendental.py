@@ -343,18 +343,25 @@ def isfinite(x: Node) -> Node:
     return lt(absolute(x), math.inf)
 
 
+def _finite_limits(ins: list[Node | None], attrs: dict[str, Any]) -> None:
+    assert ins[0] is not None
+    if ins[0].dtype.is_float:
+        top = float(ins[0].dtype.finfo.max)
+        attrs["posinf"] = top if attrs["posinf"] is None else attrs["posinf"]
+        attrs["neginf"] = -top if attrs["neginf"] is None else attrs["neginf"]
+
+
 @composite(
-    "nan_to_num",
+    "nan_to_num", prepare=_finite_limits,
     samples=lambda: [Sample((np.array([1.0, np.nan, np.inf, -np.inf, -2.0]),), {"nan": 0.5, "posinf": 7.0, "neginf": -7.0})],
 )
 def nan_to_num(x: Node, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Node:
     """NaN, inf and -inf replaced, by 0 and the largest and lowest finite numbers if not given (NumPy's ``nan_to_num``)."""
     if not x.dtype.is_float:
         return x
-    top = float(np.finfo(x.dtype.numpy).max)
     x = where(isnan(x), nan, x)
-    x = where(eq(x, math.inf), top if posinf is None else posinf, x)
-    return where(eq(x, -math.inf), -top if neginf is None else neginf, x)
+    x = where(eq(x, math.inf), posinf, x)
+    return where(eq(x, -math.inf), neginf, x)
 
 
 @sugar

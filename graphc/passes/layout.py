@@ -94,7 +94,11 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
                 return None
         elif found and n_axis == base.ndim - 1 and (base.op.kind == "input" or (isinstance(a.shape[-2], int) and a.shape[-2] <= 8)):
             return None  # contiguous along N as it is, and not read often enough to pay for a copy
-        moved = Node.make(lookup("relayout"), (base,), layout=wanted)
+        if isinstance(a.shape[-2], int) and a.shape[-2] <= 8 and _widens_alone(graph, b, base):
+            # the product widens what it reads once: half the bytes of panels in float32
+            moved = Node.make(base.op, (Node.make(lookup("relayout"), base.inputs, layout=wanted),), **base.attrs)
+        else:
+            moved = Node.make(lookup("relayout"), (base,), layout=wanted)
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
 
     return LayoutChoice(graph.transform(rule), chosen)
@@ -144,6 +148,16 @@ def _base(b: Node) -> tuple[Node, tuple[int, int]] | None:
     if n is None or k is None:
         return None
     return base, (k, n)
+
+
+def _widens_alone(graph: Graph, b: Node, base: Node) -> bool:
+    """Whether ``base`` is an input of a storage type in float32 that only the operand ``b`` needs."""
+    while True:
+        if len(graph.users.get(b, ())) != 1 or b in graph.roots:
+            return False
+        if b is base:
+            return b.op.kind == "elementwise" and b.inputs[0].dtype.is_storage and b.inputs[0].op.kind == "input"
+        b = b.inputs[0]
 
 
 def _contiguous(b: Node, slots: Mapping[Node, object]) -> bool:

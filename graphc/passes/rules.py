@@ -54,7 +54,7 @@ def has_exact_inverse(c: Any, x: Node) -> bool:
     """A power of two whose inverse is a normal number of the dtype of ``x``: multiplying rounds as dividing does."""
     if not x.dtype.is_float or not np.isfinite(c) or abs(np.frexp(c)[0]) != 0.5:
         return False
-    info = np.finfo(x.dtype.numpy)
+    info = x.dtype.finfo
     return bool(info.tiny <= abs(1.0 / c) <= info.max)
 
 
@@ -93,6 +93,8 @@ def is_lossless(x: Node, middle: DType, last: DType) -> bool:
     first = x.dtype
     if first.is_float != middle.is_float and first.itemsize == 8:  # float64 does not hold every int64, whatever NumPy's table says
         return False
+    if first.is_storage or middle.is_storage or last.is_storage:  # which are cast from and to float32 only
+        return first.is_storage and last == first
     # from float to int only within the range is defined: so no new way to get there
     return np.can_cast(first.numpy, middle.numpy, "safe") and (last == first or not middle.is_float or last.is_float)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ParameterError
-from ..ir.dtypes import as_dtype
+from ..ir.dtypes import as_dtype, kind_of
 from ..ir.layout import Layout, row_major
 from ..ir.types import TensorType
 from .interrupts import no_interrupts
@@ -129,7 +129,7 @@ class ParameterStore:
                 problems.append(f"{name}: not in this model")
             elif tuple(array.shape) != slot.shape:
                 problems.append(f"{name}: shape {tuple(array.shape)}, expected {slot.shape}")
-            elif array.dtype != slot.type.dtype.numpy and not (array.dtype.kind == "f" and slot.type.dtype.is_float):
+            elif array.dtype != slot.type.dtype.numpy and not (kind_of(array.dtype) == "f" and slot.type.dtype.is_float):
                 problems.append(f"{name}: dtype {array.dtype}, expected {slot.type.dtype}")
             else:
                 ready.append((slot, array))

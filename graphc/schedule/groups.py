@@ -217,6 +217,9 @@ def _sink_cheap(g: Grouping, order: list[Node]) -> None:
     for node in order:
         if node.op.kind != "elementwise" or node.op.cost > g.limits.cheap or node in roots or node in stored or node in g.forced:
             continue
+        if node.inputs[0].dtype.is_storage:  # widened where it is read: what lies in memory has half the bytes
+            g.sunk.add(node)
+            continue
         axes = [Axis(f"q{i}", s) for i, s in enumerate(node.shape)]
         s = g.builder({a.name: a.size for a in axes}).define(node, tuple(sym(a.name) for a in axes))
         read = loads(s)
@@ -242,7 +245,8 @@ def _place_point(g: Grouping, node: Node) -> None:
     body = g.builder({a.name: a.size for a in probe}).define(node, at)
     producers = g.targets(body)
     home = g.latest(producers)
-    if home is not None:
+    copied = node in g.prologues and all(p.op.name == "relayout" for p in producers)  # the layout is for what lies there as it is
+    if home is not None and not copied:
         reason = _join_point(g, home, node, probe, body)
         for p in producers:
             if g.home.get(p) is home:

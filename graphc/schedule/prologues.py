@@ -64,13 +64,13 @@ def _cone(g: Grouping, contraction: Node, operand: Node, kept: set[Node], tiles:
     builder = g.builder({x.name: x.size for x in axes}, also=cone)
     value = builder.value(operand, tuple(sym(x.name) for x in axes))
     read = loads(value)
-    if len({t.attr[0] for t in read}) > LOADS or not all(_walks(t, axes, right) for t in read):
+    if len({t.attr[0] for t in read}) > LOADS or not all(_walks(g, t, axes, right) for t in read):
         return set()
     work = sum(t.op not in ("load", "const", "arg") for t in postorder([value]))
     return cone if work * (tiles - 1) <= g.limits.prologue else set()
 
 
-def _walks(t: Scalar, axes: list[Axis], right: bool) -> bool:
+def _walks(g: Grouping, t: Scalar, axes: list[Axis], right: bool) -> bool:
     """Whether a tile of the operand reads memory by constant strides, with neighbours side by side along one axis."""
     if t.args:
         return False  # conditions: padding
@@ -82,7 +82,8 @@ def _walks(t: Scalar, axes: list[Axis], right: bool) -> bool:
                 return False
             if step != 0:
                 steps[a.name] = step
-    index = t.attr[1]
+    node, at = t.attr
+    index = [at[i] for i in g.layout(node).perm]  # as it lies in memory
     last = coefficient(index[-1], axes[-1].name) if index else 0
     side = coefficient(index[-1], axes[-2].name) if index else 0
     near = last in (0, 1) and (last == 1 or axes[-1].name not in steps)

@@ -72,7 +72,7 @@ def takes(op: OpDef, dtype: str) -> bool:
     assert op.samples is not None
     if not any(has_floats(s) for s in op.samples()):
         return dtype == "float32"
-    if dtype in ("float32", "float64"):
+    if as_dtype(dtype).is_float:
         return True
     if op.kind not in ("elementwise", "view", "gather", "scatter", "reduce") or op.name in ("cast", "shift_right"):
         return False

@@ -10,6 +10,7 @@ from graphc.backends.cpu.machine_facts import host_facts
 from graphc.backends.cpu.program import PRINTERS
 from graphc.backends.cuda.executable import CudaSimExecutable
 from graphc.errors import GraphcError
+from graphc.ir.dtypes import as_dtype
 from graphc.ir.graph import Graph
 from graphc.ir.op import OpDef, all_ops
 from graphc.passes.pipeline import Settings, lower
@@ -19,8 +20,7 @@ from tests.ops.oracles import EXEMPT, JAX, TORCH
 
 __all__ = ["coverage_table"]
 
-DTYPES = ("float32", "float64", "int8", "int16", "int32", "int64", "uint8")
-SHORT = {"float32": "f32", "float64": "f64", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64", "uint8": "u8"}
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8")
 
 
 def coverage_table() -> str:
@@ -55,7 +55,7 @@ def _row(op: OpDef) -> str:
     cells = (
         f"`{op.name}`",
         op.kind,
-        " ".join(SHORT[d] for d in dtypes) or "own",
+        " ".join(as_dtype(d).code for d in dtypes) or "own",
         gradient,
         _attempt(_cpu_kinds, graph),
         _attempt(_cuda_kinds, graph),

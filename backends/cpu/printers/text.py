@@ -92,7 +92,8 @@ class KernelText:
         if dtype.kind == "b":
             text = "True" if value else "False"
         elif dtype.is_float:
-            text = f"np.{dtype.name}({float(value)!r})" if np.isfinite(value) else f"np.{dtype.name}({str(float(value))!r})"
+            name = "float32" if dtype.is_storage else dtype.name  # which holds it, and is what it is cast from
+            text = f"np.{name}({float(value)!r})" if np.isfinite(value) else f"np.{name}({str(float(value))!r})"
         else:
             text = f"np.{dtype.name}({int(value)})"
         if text not in self.constants:

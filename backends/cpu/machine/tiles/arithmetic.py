@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 from ..loader import host_cpu
 from .types import (
     ELEMENT,
+    I16,
     I32,
     Tile,
     code_of,
@@ -283,6 +284,10 @@ def _convert(b: Any, x: Any, source: str, target: str) -> Any:
     to = ir.VectorType(ELEMENT[target], x.type.count)
     if source == target:
         return x
+    if source in STORAGE:
+        return _convert(b, STORAGE[source][0](b, x), "f32", target)
+    if target in STORAGE:
+        return STORAGE[target][1](b, _convert(b, x, source, "f32"))
     if target == "b1":
         return (
             b.fcmp_unordered("!=", x, _zero(x.type)) if _is_float(source) else b.icmp_unsigned("!=", x, _zero(x.type))
@@ -301,6 +306,41 @@ def _convert(b: Any, x: Any, source: str, target: str) -> Any:
     if a > z:
         return b.trunc(x, to)
     return b.sext(x, to) if _signed(source) else b.zext(x, to)
+
+
+def _widen_f16(b: Any, x: Any) -> Any:
+    halves = b.bitcast(x, ir.VectorType(ir.HalfType(), x.type.count))
+    return b.fpext(halves, ir.VectorType(ELEMENT["f32"], x.type.count))
+
+
+def _narrow_f16(b: Any, x: Any) -> Any:
+    halves = b.fptrunc(x, ir.VectorType(ir.HalfType(), x.type.count))
+    return b.bitcast(halves, ir.VectorType(I16, x.type.count))
+
+
+def _widen_bf16(b: Any, x: Any) -> Any:
+    ints = ir.VectorType(I32, x.type.count)
+    high = b.shl(b.zext(x, ints), ir.Constant(ints, [16] * ints.count))
+    return b.bitcast(high, ir.VectorType(ELEMENT["f32"], ints.count))
+
+
+def _narrow_bf16(b: Any, x: Any) -> Any:
+    """The upper half, rounded to nearest even: adding a half of the last place, less one bit where that place is even, carries over
+    when it should. NaN stays NaN. (The processor's own instruction takes subnormal numbers for zero.)"""
+    ints = ir.VectorType(I32, x.type.count)
+
+    def all_of(v: int) -> Any:
+        return ir.Constant(ints, [v] * ints.count)
+
+    bits = b.bitcast(x, ints)
+    upper = b.lshr(bits, all_of(16))
+    rounded = b.lshr(b.add(bits, b.add(b.and_(upper, all_of(1)), all_of(0x7FFF))), all_of(16))
+    nan = b.or_(upper, all_of(0x40))
+    return b.trunc(b.select(b.fcmp_unordered("uno", x, x), nan, rounded), ir.VectorType(I16, ints.count))
+
+
+STORAGE = {"f16": (_widen_f16, _narrow_f16), "bf16": (_widen_bf16, _narrow_bf16)}
+"""Types that are only stored: how their bits become f32, and f32 theirs."""
 
 
 def _truncated(b: ir.IRBuilder, x: Any, to: Any, signed: bool) -> Any:

@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .types import (
+    BYTES,
     ELEMENT,
     I1,
     I8,
@@ -47,8 +48,8 @@ def _pointer(code: str) -> Any:
     return f
 
 
-ptr_f32, ptr_f64, ptr_i8, ptr_i16, ptr_i32, ptr_i64, ptr_u8, ptr_u32, ptr_b1 = (
-    _pointer(c) for c in ("f32", "f64", "i8", "i16", "i32", "i64", "u8", "u32", "b1")
+ptr_f16, ptr_bf16, ptr_f32, ptr_f64, ptr_i8, ptr_i16, ptr_i32, ptr_i64, ptr_u8, ptr_u32, ptr_b1 = (
+    _pointer(c) for c in ("f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u32", "b1")
 )
 
 
@@ -79,7 +80,7 @@ def _vector_at(b: Any, p: Any, off: Any, vec: Any) -> Any:
 
 
 def _align(code: str) -> int:
-    return {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "u32": 4, "i16": 2}.get(code, 1)
+    return BYTES.get(code, 1)
 
 
 def _masked_load(b: Any, code: str, q: Any, vec: Any, mask: Any) -> Any:

@@ -149,7 +149,7 @@ def scratch(code: str, rows: int, lanes: int) -> Any:
 @cache
 def prefetcher(code: str, rows: int, lanes: int) -> Any:
     """``f(p, off, ld)``: asks for the cache lines of a tile that will be read soon; harmless at any address."""
-    step = 64 // {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "u32": 4, "i16": 2}.get(code, 1)
+    step = 64 // _align(code)
 
     @intrinsic
     def f(typingctx, p, off, ld):  # type: ignore[no-untyped-def]

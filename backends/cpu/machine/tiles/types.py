@@ -16,18 +16,21 @@ from numba.extending import models, register_model
 
 __all__ = ["ELEMENT", "Tile", "lanes_of", "make_tile", "numba_type", "rows_of", "splat_vector"]
 
-I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+I1, I8, I16, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 ELEMENT: dict[str, Any] = {
     "f32": ir.FloatType(),
     "f64": ir.DoubleType(),
     "i8": I8,
-    "i16": ir.IntType(16),
+    "i16": I16,
     "i32": I32,
     "i64": I64,
     "u8": I8,
     "u32": I32,
     "b1": I1,
+    # storage only: the bits, which nothing but a cast from and to f32 looks at
+    "f16": I16,
+    "bf16": I16,
 }
 NUMBA: dict[str, Any] = {
     "f32": types.float32,
@@ -40,7 +43,10 @@ NUMBA: dict[str, Any] = {
     "u32": types.uint32,
     "b1": types.boolean,
 }
-STORED: dict[str, Any] = {**NUMBA, "b1": types.uint8}
+STORED: dict[str, Any] = {**NUMBA, "b1": types.uint8, "f16": types.uint16, "bf16": types.uint16}
+"""What an element is behind a pointer."""
+BYTES = {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "u32": 4, "i16": 2, "f16": 2, "bf16": 2}
+"""Sizes of elements; those that are not here have one byte."""
 
 
 class Tile(types.Type):
@@ -93,7 +99,7 @@ def common_code(name: str, *ts: Any) -> str:
 
 
 def _kind(code: str) -> str:
-    return "i" if code[0] == "u" else code[0]
+    return "i" if code[0] == "u" else "f" if code == "bf16" else code[0]
 
 
 def rows_of(t: Any) -> int:
