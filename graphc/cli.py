@@ -76,7 +76,7 @@ def kernel_cache(action: str) -> int:
     """Lists the kernels with the first line of their text, or deletes them."""
     folder, files = _cache_files()
     if action == "clear":
-        for f in files:
+        for f in [*files, *folder.glob("g_*")]:
             f.unlink(missing_ok=True)
         print(f"{len(files)} files removed from {folder}")
         return 0

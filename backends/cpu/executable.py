@@ -32,6 +32,9 @@ from .program import Program
 
 __all__ = ["CpuExecutable"]
 
+LARGE = 100
+"""Nodes of a graph whose passes take long enough for workers to start meanwhile."""
+
 
 class CpuExecutable(Compiled):
     """A graph compiled to kernels. Compilation happens when it is made; a new value of a named dim compiles nothing."""
@@ -65,6 +68,8 @@ class CpuExecutable(Compiled):
         trains = bool(self.graph.updates)
         slots = self.store.slots if self.store is not None else {}
         names = [i.name for i in self.graph.inputs if i.role != "arg"]
+        if len(self.graph.nodes) >= LARGE:
+            default_cache().expect(f"{self.graph.name} {self.facts} {self._layouts()} {' '.join(n.op.name for n in self.graph.nodes)}")
         fixed = {n: slots[n].layout for n in names if slots[n].fixed or not (trains and slots[n].layout.is_row_major)}
         self.lowered: Lowered = lower(self.graph, Settings(self.facts.width, fixed, may_choose=trains))
         if trains and self.store is not None:

@@ -32,7 +32,7 @@ from graphc.runtime.locks import COMPILING, held_for_forks
 
 from .compile import CODE_SETTINGS, ObjectCode, compile_text
 from .loader import host_cpu, load_object
-from .workers import Workers, started
+from .workers import Workers, start_early, started, stop_early
 
 __all__ = ["Kernel", "KernelCache", "default_cache"]
 
@@ -113,6 +113,7 @@ class KernelCache:
         self._find_folder()
         self.hits = 0
         self.misses = 0
+        self._expected: list[Path] = []
         self.seconds = 0.0
         """Spent on compiling."""
         self.history: dict[str, str] = {}
@@ -138,7 +139,20 @@ class KernelCache:
             begin = time.perf_counter()
             self._build(missing, progress)
             self.seconds += time.perf_counter() - begin
+            stop_early()
+            while self._expected:
+                self._keep(self._expected.pop(), b"")
             return [self.loaded[k] for k in keys]
+
+    def expect(self, what: str) -> None:
+        """Kernels will be asked for soon: those of ``what``, in words that tell programs apart. Where nobody has had them before, workers start
+        now, beside passes and printing. A guess: a file without contents tells next time, and nothing depends on it."""
+        from .pool import default_threads
+
+        mark = self.folder / f"g_{key_of(what)[:16]}"
+        if self.writable and not mark.exists():
+            self._expected.append(mark)
+            start_early(default_threads() - 1)
 
     def object_of(self, text: str) -> ObjectCode:
         """The object of a text: from the folder, or compiled now."""

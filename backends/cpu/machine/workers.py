@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["Workers", "start_early", "started"]
+__all__ = ["Workers", "start_early", "started", "stop_early"]
 
 DEPTH = 2
 """Jobs that a worker is given at once, so that it need not wait for the next."""
@@ -35,7 +35,8 @@ class _Worker:
         )
         self.jobs: list[str] = []
         self.begun = ""
-        threading.Thread(target=self._listen, args=(said,), daemon=True, name="graphc-compiling").start()
+        self.listener = threading.Thread(target=self._listen, args=(said,), daemon=True, name="graphc-compiling")
+        self.listener.start()
 
     def _listen(self, said: queue.SimpleQueue[tuple[_Worker, str]]) -> None:
         assert self.process.stdout is not None
@@ -43,6 +44,16 @@ class _Worker:
             for line in self.process.stdout:
                 said.put((self, line.rstrip("\n")))
         said.put((self, ""))
+
+    def end(self) -> None:
+        """Ends the process and closes its pipes."""
+        self.process.kill()
+        self.process.wait()
+        self.listener.join(1.0)
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(OSError, ValueError):
+                assert pipe is not None
+                pipe.close()
 
 
 class Workers:
@@ -94,7 +105,7 @@ class Workers:
             if not line:
                 lost, w.jobs = w.jobs, []
                 self._workers = [x for x in self._workers if x is not w]
-                w.process.wait()
+                w.end()
                 yield from lost
                 wait = wait and not lost
             elif mark == "+":
@@ -107,11 +118,7 @@ class Workers:
     def stop(self) -> None:
         """Ends the processes."""
         for w in self._workers:
-            w.process.kill()
-            with suppress(OSError, ValueError):
-                assert w.process.stdin is not None
-                w.process.stdin.close()
-            w.process.wait()
+            w.end()
         self._workers = []
 
 
@@ -127,6 +134,12 @@ def start_early(count: int) -> None:
 def started(count: int) -> Workers:
     """Those that were started early, or new ones."""
     return _early.pop() if _early else Workers(count)
+
+
+def stop_early() -> None:
+    """Ends workers that nobody needed after all."""
+    while _early:
+        _early.pop().stop()
 
 
 if hasattr(os, "register_at_fork"):

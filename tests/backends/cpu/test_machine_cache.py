@@ -185,3 +185,35 @@ def test_objects_need_nothing_but_the_c_library() -> None:
     )
     with pytest.raises(KernelCompileError):
         compile_text(allocates, "symbols_802", "<802>")
+
+
+def test_workers_start_early_for_what_nobody_has_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(module, "start_early", begun.append)
+    texts = [TEXT.format(i) for i in (901, 902)]
+    cache = KernelCache(tmp_path)
+    cache.expect("a program")
+    assert len(begun) == 1
+    cache.get(texts)
+    again = KernelCache(tmp_path)
+    again.expect("a program")
+    again.get(texts)
+    assert len(begun) == 1 and (again.hits, again.misses) == (2, 0)
+    again.expect("another")
+    assert len(begun) == 2
+
+
+def test_workers_that_started_early_are_used_or_ended(tmp_path: Path) -> None:
+    from graphc.backends.cpu.machine import workers
+
+    workers.start_early(1)
+    (early,) = workers._early
+    (one,) = early._workers
+    cache = KernelCache(tmp_path)
+    kernels = cache.get([TEXT.format(910 + i) for i in range(12)])
+    assert [value_of(k.address) for k in kernels] == list(range(910, 922))
+    assert not workers._early and one.process.returncode is not None
+    workers.start_early(1)
+    (one,) = workers._early[0]._workers
+    cache.get([TEXT.format(910)])
+    assert not workers._early and one.process.returncode is not None
