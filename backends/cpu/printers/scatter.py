@@ -5,10 +5,13 @@ So the result does not depend on the number of threads, and no atomics are neede
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphc.loops.nest import Nest
 
 from ..machine_facts import Facts
 from .emit import Emitter
+from .rows import whole
 from .text import Printed
 
 __all__ = ["print_scatter"]
@@ -21,9 +24,7 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     out = Emitter(buffers, None, comment=comment)
     dt = buffers[s.out].type.dtype
     lanes = max(facts.width * 4 // dt.itemsize, 2)
-    load, store = out.make("loader", dt, 1, lanes), out.make("storer", dt, 1, lanes)
-    wide = 1 if s.columns == 1 else lanes  # rows of one element need no masks
-    read, write = out.make("loader", dt, 1, wide), out.make("storer", dt, 1, wide)
+    row = 1 if s.columns == 1 else lanes  # rows of one element need no masks
     index = buffers[s.index].type.dtype
     pick = f"{out.fn('item')}({out.make('cast', 'i64')}({out.make('loader', index, 1, 1)}({{}}, i, 0, 1, 1)))"
     po, pi, pu = (out.pointer(buffers[n]) for n in (s.out, s.index, s.update))
@@ -32,19 +33,39 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
     out.line(f"hi = {rows} * (tid + 1) // nthreads")
     first = None if s.fill is not None else out.pointer(buffers[s.base])
     if first != po:
-        out.open(f"for j in range(lo * {columns}, hi * {columns}, {lanes}):")
-        out.line(f"w = {out.fn('least')}({lanes}, hi * {columns} - j)")
-        value = f"{load}({first}, j, 0, 1, w)" if first else f"{out.make('splat', dt, 1, 1)}({out.literal(s.fill, dt)})"
-        out.line(f"{store}({po}, j, 0, {value}, 1, w)")
-        out.close()
+
+        def copy(wide: int) -> None:
+            start = f"{out.make('splat', dt, 1, 1)}({out.literal(s.fill, dt)})"
+            value = f"{out.make('loader', dt, 1, wide)}({first}, j, 0, 1, w)" if first else start
+            out.line(f"{out.make('storer', dt, 1, wide)}({po}, j, 0, {value}, 1, w)")
+
+        _along(out, f"lo * {columns}", f"hi * {columns}", 4 * lanes, copy)
     out.open(f"for i in range({count}):")
     out.line(f"r = {pick.format(pi)}")
     out.open("if r >= lo and r < hi:")
-    out.open(f"for j in range(0, {columns}, {wide}):")
-    out.line(f"w = {out.fn('least')}({wide}, {columns} - j)")
-    update, old = f"{read}({pu}, i * {columns} + j, 0, 1, w)", f"{read}({po}, r * {columns} + j, 0, 1, w)"
-    out.line(f"x = {update if s.combine == 'set' else f'{out.fn(s.combine)}({old}, {update})'}")
-    out.line(f"{write}({po}, r * {columns} + j, 0, x, 1, w)")
-    for _ in range(3):
-        out.close()
+
+    def combine(wide: int) -> None:
+        read = out.make("loader", dt, 1, wide)
+        update, old = f"{read}({pu}, i * {columns} + j, 0, 1, w)", f"{read}({po}, r * {columns} + j, 0, 1, w)"
+        out.line(f"x = {update if s.combine == 'set' else f'{out.fn(s.combine)}({old}, {update})'}")
+        out.line(f"{out.make('storer', dt, 1, wide)}({po}, r * {columns} + j, 0, x, 1, w)")
+
+    _along(out, "0", columns, row, combine, whole(s.columns, row))
+    out.close()
+    out.close()
     return Printed(out.render(), out.slots, names=out.names)
+
+
+def _along(out: Emitter, start: str, stop: str, lanes: int, body: Callable[[int], None], even: bool = False) -> None:
+    """A loop over a range in blocks: whole ones without masks, and, unless the range is ``even``, the rest."""
+    out.line(f"end = {start} + ({stop} - {start}) // {lanes} * {lanes}" if not even else f"end = {stop}")
+    out.open(f"for j in range({start}, end, {lanes}):")
+    out.line(f"w = {lanes}")
+    body(lanes)
+    out.close()
+    if not even and lanes > 1:
+        out.open(f"if end < {stop}:")
+        out.line("j = end")
+        out.line(f"w = {stop} - end")
+        body(lanes)
+        out.close()
