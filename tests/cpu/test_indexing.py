@@ -58,6 +58,27 @@ def test_samples_pass_the_checks(name, mode):
     e(arrays)
 
 
+@pytest.mark.parametrize("columns", [5, 64, 203])  # threads share rows out, or parts of every row
+@pytest.mark.parametrize("filled", [True, False])
+def test_duplicates_add_up_in_order(columns, filled, monkeypatch):
+    rng = np.random.default_rng(columns)
+    index = np.minimum(rng.geometric(0.4, 40) - 1, 6).astype(np.int32)
+    base = np.full((7, columns), 0.5, np.float32) if filled else rng.random((7, columns)).astype(np.float32)
+    update = rng.random((40, columns)).astype(np.float32)
+    wanted = base.copy()
+    for i, r in enumerate(index):
+        wanted[r] += update[i]
+
+    def fn(*args):
+        start = ops.full((7, columns), 0.5) if filled else args[0]
+        return ops.scatter_add(start, *args[-2:])
+
+    graph, arrays = build_graph(fn, *([] if filled else [base]), index, update)
+    for threads in (1, 2, 3):
+        monkeypatch.setenv("GRAPHC_THREADS", str(threads))
+        np.testing.assert_array_equal(next(iter(compile_graph(graph, "cpu")(arrays).values())), wanted)
+
+
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 BAD = np.array([1, -1, 4, 2**31 - 1, -(2**31)], np.int32)
 U = np.full((5, 3), 100, np.float32)
