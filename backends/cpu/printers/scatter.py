@@ -86,8 +86,9 @@ def print_scatter(nest: Nest, buffers: dict, facts: Facts, comment: str = "") ->
 
 def _along(out: Emitter, start: str, stop: str, lanes: int, body: Callable[[int], None], even: bool = False) -> None:
     """A loop over a range in blocks: whole ones without masks, and, unless the range is ``even``, the rest."""
-    out.line(f"end = {start} + ({stop} - {start}) // {lanes} * {lanes}" if not even else f"end = {stop}")
-    out.open(f"for j in range({start}, end, {lanes}):")
+    out.line(f"start = {start}")
+    out.line(f"end = start + ({stop} - start) // {lanes} * {lanes}" if not even else f"end = {stop}")
+    out.open(f"for j in range(start, end, {lanes}):")
     out.line(f"w = {lanes}")
     body(lanes)
     out.close()
