@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.compiler import find_backend
+from graphc.compiler import ready_backend
 from graphc.errors import ArgumentError
 from graphc.locate import boundary
 
@@ -55,7 +55,7 @@ def compile(
     >>> f([[1.0, 1.0]], [[1.0, 2.0, 3.0], [1.0, 1.0, 1.0]]).tolist()
     [9.0]
     """
-    find_backend(target, options, _ARGUMENTS)
+    ready_backend(target, options, _ARGUMENTS)
     if isinstance(fn, type):
         raise ArgumentError(f"{fn.__name__} is a class", hint=f"make a module of it first: gc.compile({fn.__name__}(...), *specs)")
     if isinstance(fn, Module):

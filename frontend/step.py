@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphc.compiler import find_backend
+from graphc.compiler import ready_backend
 from graphc.locate import boundary
 
 from .compile import function_name
@@ -35,5 +35,5 @@ def step(fn: Callable[..., Any], *specs: Any, target: str = "cpu", **options: An
     >>> bool(train([[1.0, 0.0]], [[1.0]]) < first)
     True
     """
-    find_backend(target, options, ("target",))
+    ready_backend(target, options, ("target",))
     return Function(trace_function(fn, specs, name=function_name(fn), training=True), target, options)

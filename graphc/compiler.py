@@ -12,9 +12,14 @@ from .inspect.capture import collected, record
 from .ir.graph import Graph, verify
 from .runtime.store import ParameterStore
 
-__all__ = ["TARGETS", "compile_graph", "find_backend", "lower_graph"]
+__all__ = ["TARGETS", "compile_graph", "find_backend", "lower_graph", "ready_backend"]
 
-TARGETS = {"cpu": "graphc.backends.cpu", "cuda-sim": "graphc.backends.cuda", "reference": "graphc.backends.reference"}
+TARGETS = {
+    "cpu": "graphc.backends.cpu",
+    "cuda": "graphc.backends.cuda.on_gpu",
+    "cuda-sim": "graphc.backends.cuda",
+    "reference": "graphc.backends.reference",
+}
 
 
 def find_backend(target: str, options: Mapping[str, Any], others: Iterable[str] = ()) -> Any:
@@ -26,7 +31,7 @@ def find_backend(target: str, options: Mapping[str, Any], others: Iterable[str] 
     """
     if target not in TARGETS:
         near = "" if "cuda" in str(target) else did_you_mean(target, TARGETS, 0)
-        hint = near or 'the targets are "cpu", "cuda-sim" (CUDA kernels in a simulator, for tests) and "reference" (NumPy)'
+        hint = near or 'the targets are "cpu", "cuda" (a GPU), "cuda-sim" (its kernels in a simulator, for tests) and "reference" (NumPy)'
         raise DeviceUnavailableError(f"this version of graphc has no target {target!r}", hint=hint)
     # by name and not by import: the core does not depend on backends
     backend = importlib.import_module(TARGETS[target]).BACKEND
@@ -38,6 +43,14 @@ def find_backend(target: str, options: Mapping[str, Any], others: Iterable[str] 
             raise ArgumentError(f"there is no argument {name!r}, and no option of the target {target}", hint=hint)
         if not option.fits(value):
             raise ArgumentError(f"{name} = {value!r} is not {option.says}", hint="without it graphc decides")
+    return backend
+
+
+def ready_backend(target: str, options: Mapping[str, Any], others: Iterable[str] = ()) -> Any:
+    """The same, when it can run on this machine: a GPU that is missing is an error before any work is done."""
+    backend = find_backend(target, options, others)
+    if hasattr(backend, "require"):
+        backend.require(**options)
     return backend
 
 

@@ -1,7 +1,9 @@
-"""The executable of the simulated CUDA target."""
+"""The executables of the targets "cuda-sim" and "cuda": the same kernels, on the simulator and on a GPU."""
 
 from __future__ import annotations
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -18,18 +20,22 @@ from graphc.schedule.limits import Limits
 from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
+from . import gpu
+from .binding import Binding, Mirror
 from .program import Program
 
-__all__ = ["CudaSimExecutable"]
+__all__ = ["CudaExecutable", "CudaSimExecutable"]
 
 LIMITS = Limits(tile=(64, 64), line=0, tiled_folds=False, any_folds=True)
 """A block makes a tile of a contraction's result, whatever its operands' index maps are; rows lie as they are."""
 
 
-class CudaSimExecutable(Compiled):
-    """A graph as CUDA kernels that the simulator runs. Parameters are row-major copies; updates are written back at the end."""
+BINDINGS = 16
+"""Bindings that an executable keeps on a GPU."""
 
-    target = "cuda-sim"
+
+class _Cuda(Compiled):
+    """A graph as CUDA kernels. Parameters lie row by row."""
 
     def __init__(self, graph: Graph, store: ParameterStore | None = None):
         if store is None and any(i.role != "arg" for i in graph.inputs):
@@ -46,14 +52,33 @@ class CudaSimExecutable(Compiled):
         self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
         self.program = Program(self.schedule)
 
-    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The outputs by name. Updates are written, all or none, after the run and only where the checked output is finite."""
+    def _fitted(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """The arguments as arrays of their types, and the values of named dims."""
         names = [i.name for i in self._args]
         wrong = sorted(set(inputs) ^ set(names))
         if wrong:
             raise ParameterError(f"{self.graph.name}: arguments are {', '.join(names)}; check {wrong[0]!r}")
         args = {i.name: fit(i.name, inputs[i.name], i.node.tensor) for i in self._args}
-        dims = bind_dims(Graph(self.graph.name, tuple(self._args), self.graph.outputs), args)
+        return args, bind_dims(Graph(self.graph.name, tuple(self._args), self.graph.outputs), args)
+
+    # -- looking ---------------------------------------------------------------------------------------------------------
+    def listing(self) -> str:
+        """Launches in order."""
+        lines = []
+        for k in self.kernels:
+            axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
+            lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {k.printed.team.name}  {k.launch.nest.name}")
+        return "\n".join(lines)
+
+
+class CudaSimExecutable(_Cuda):
+    """On the simulator. Parameters are copies; updates are written back at the end."""
+
+    target = "cuda-sim"
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The outputs by name. Updates are written, all or none, after the run and only where the checked output is finite."""
+        args, dims = self._fitted(inputs)
         with self.store.lock if self.store is not None else nullcontext():
             kept = {i.name: self.store.numpy(i.name) for i in self._kept} if self.store is not None else {}
             memory, finite = self.program.run(dims, {**args, **kept})
@@ -66,11 +91,41 @@ class CudaSimExecutable(Compiled):
                 self.store.write({name: self.program.slot(memory, slots[name], kept) for name, _ in self.graph.updates})
         return outputs
 
-    # -- looking ---------------------------------------------------------------------------------------------------------
-    def listing(self) -> str:
-        """Launches in order."""
-        lines = []
-        for k in self.kernels:
-            axes = " x ".join(str(a.size) for a in k.launch.nest.outer) or "1"
-            lines.append(f"{k.kernel.name}  {k.launch.nest.kind:8} [{axes}] a {k.printed.team.name}  {k.launch.nest.name}")
-        return "\n".join(lines)
+
+class CudaExecutable(_Cuda):
+    """On a GPU. Parameters and state stay there; what training changed comes back when it is asked for."""
+
+    target = "cuda"
+
+    def __init__(self, graph: Graph, store: ParameterStore | None = None, device: int = 0):
+        self.gpu = gpu.open_gpu(device)  # the error that there is none comes before any work
+        super().__init__(graph, store)
+        self._bindings: OrderedDict[Any, Binding] = OrderedDict()
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """The outputs by name; state is updated on the GPU unless the checked output is not finite."""
+        args, dims = self._fitted(inputs)
+        with self.store.lock if self.store is not None else nullcontext():
+            mirror = mirror_of(self.store, self.gpu) if self.store is not None else None
+            slots = mirror.addresses([i.name for i in self._kept]) if mirror is not None else {}
+            key = (tuple(sorted(dims.items())), tuple(slots.values()))
+            binding = self._bindings.get(key)
+            if binding is None:
+                binding = self._bindings[key] = Binding(self.program, dims, slots, self.gpu)
+                while len(self._bindings) > BINDINGS:
+                    self._bindings.popitem(last=False)
+            self._bindings.move_to_end(key)
+            outputs, finite = binding.run(args, mirror.version if mirror is not None else 0)
+            if not finite:
+                self.not_finite(args)
+            if mirror is not None and self.graph.updates:
+                mirror.changed([name for name, _ in self.graph.updates])
+        return outputs
+
+
+_mirrors: weakref.WeakKeyDictionary[ParameterStore, dict[int, Mirror]] = weakref.WeakKeyDictionary()
+
+
+def mirror_of(store: ParameterStore, device: gpu.Device) -> Mirror:
+    """The values of a store on a GPU, which all executables over it share."""
+    return _mirrors.setdefault(store, {}).setdefault(id(device), Mirror(store, device))

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.errors import CompileError, SimulationError
 from graphc.ir.dims import evaluate
-from graphc.schedule.program import Buffer, Check, Launch, Repeat, Schedule
+from graphc.schedule.launches import Buffer, Check, Launch, Repeat, Schedule
 
 from . import sim
 from .printers.contract import print_contract
@@ -18,7 +18,7 @@ from .printers.loops import print_loops
 from .printers.scatter import print_scatter
 from .printers.text import Param, Printed
 
-__all__ = ["Kernel", "KernelLaunch", "Program"]
+__all__ = ["Kernel", "KernelLaunch", "Program", "argument", "check_indices", "grid"]
 
 PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
 BLOCKS = 256
@@ -42,8 +42,30 @@ class KernelLaunch:
     kernel: Kernel
 
 
+def grid(printed: Printed, dims: Mapping[str, int]) -> int:
+    """Blocks of a launch; 0 where there is nothing to do."""
+    return min(-(-evaluate(printed.points, dims) // printed.team.points), BLOCKS)
+
+
+def argument(p: Param, dims: Mapping[str, int], trip: int) -> np.generic:
+    """What fills a parameter that is no buffer."""
+    value = trip if p.kind == "trip" else evaluate(p.value, dims) if p.kind == "size" else p.value[0][1]
+    return p.dtype.numpy.type(value)  # type: ignore[no-any-return]
+
+
+def check_indices(schedule: Schedule, dims: Mapping[str, int]) -> None:
+    """Kernels index in 32 bits: no buffer may have more elements than that counts."""
+    for b in schedule.buffers.values():
+        count = evaluate(b.elements, dims)
+        if count >= 2**31:
+            sizes = "".join(f", {d} = {n}" for d, n in dims.items())
+            raise CompileError(
+                f"{schedule.graph.name}{sizes}: {b.name or b.node.op.name} has {count} elements; kernels index in 32 bits", hint="smaller batches"
+            )
+
+
 class Program:
-    """The kernels of a schedule. Nothing is compiled: the simulator runs their text."""
+    """The kernels of a schedule as text, and their run on the simulator."""
 
     def __init__(self, schedule: Schedule):
         self.schedule = schedule
@@ -60,6 +82,7 @@ class Program:
 
         Each buffer has memory of its own, so that an access past its end cannot hide in a neighbour.
         """
+        check_indices(self.schedule, dims)
         memory: dict[Buffer, sim.Memory] = {}
         return memory, self._items(self.schedule.items, memory, dims, given, 0)
 
@@ -83,21 +106,10 @@ class Program:
     def _launch(
         self, k: KernelLaunch, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray], trip: int
     ) -> None:
-        points = evaluate(k.printed.points, dims)
-        if points == 0:
-            return
-        args = {p.name: np.int32(trip) if p.kind == "trip" else self._argument(p, memory, dims, given) for p in k.printed.params}
-        team = k.printed.team
-        blocks = min(-(-points // team.points), BLOCKS)
-        sim.launch(k.printed.text, blocks, team.threads, args, f"{k.kernel.name} ({k.launch.nest.name})")
-
-    def _argument(self, p: Param, memory: dict[Buffer, sim.Memory], dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> object:
-        if p.kind == "buffer":
-            return self._memory(memory, p.value, dims, given)
-        value = evaluate(p.value, dims) if p.kind == "size" else p.value[0][1]
-        if p.kind == "size" and not -(2**31) <= value < 2**31:
-            raise CompileError(f"{p.value} = {value} does not fit the int32 indices of cuda-sim")
-        return p.dtype.numpy.type(value)
+        blocks = grid(k.printed, dims)
+        if blocks:
+            args = {p.name: self._memory(memory, p.value, dims, given) if p.kind == "buffer" else argument(p, dims, trip) for p in k.printed.params}
+            sim.launch(k.printed.text, blocks, k.printed.team.threads, args, f"{k.kernel.name} ({k.launch.nest.name})")
 
     def _memory(self, memory: dict[Buffer, sim.Memory], b: Buffer, dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> sim.Memory:
         # an update in place is another buffer object over the same slot

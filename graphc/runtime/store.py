@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,8 @@ class ParameterStore:
         self.version = 0
         self.epoch = 0
         """Counts replaced buffers: addresses taken before the last one are stale."""
+        self.fetch: Callable[[], None] | None = None
+        """Brings values here that a device holds in a newer state; called before anybody looks at one."""
         self.owners: dict[str, weakref.ref[Any]] = {}
         """Whose the values below a prefix are: nobody needs them when that one is gone."""
 
@@ -96,10 +98,17 @@ class ParameterStore:
         return name in self.slots
 
     def __getitem__(self, name: str) -> Slot:
+        self._bring()
         try:
             return self.slots[name]
         except KeyError:
             raise ParameterError(f"no parameter or state {name!r}", hint="names: " + ", ".join(list(self.slots)[:8])) from None
+
+    def _bring(self) -> None:
+        fetch = self.fetch
+        if fetch is not None:
+            with self.lock:
+                fetch()
 
     def names(self, role: str | None = None) -> list[str]:
         return [n for n, s in self.slots.items() if role is None or s.role == role]
@@ -120,6 +129,7 @@ class ParameterStore:
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Writes values, all or none: every name, shape and dtype is checked before the first byte changes."""
+        self._bring()
         ready: list[tuple[Slot, np.ndarray]] = []
         problems: list[str] = []
         for name, value in values.items():

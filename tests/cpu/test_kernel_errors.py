@@ -100,7 +100,7 @@ def test_a_printer_that_fails_is_told_with_the_kernels_origin(change):
 @pytest.mark.parametrize(
     ("options", "kind", "message", "hint"),
     [
-        ({"target": "cuda"}, gc.DeviceUnavailableError, "no target 'cuda'", "cpu"),
+        ({"target": "metal"}, gc.DeviceUnavailableError, "no target 'metal'", "cpu"),
         ({"target": "referense"}, gc.DeviceUnavailableError, "no target 'referense'", "did you mean 'reference'?"),
         ({"target": None}, gc.DeviceUnavailableError, "no target None", "cpu"),
         ({"thread": 2}, gc.ArgumentError, "no argument 'thread'", "did you mean 'threads'?"),

@@ -194,7 +194,7 @@ GALLERY: dict[str, list[Mistake]] = {
         Mistake("A misspelt option of the target", 'gc.compile(nn.Linear(4, 3), gc.spec("N", 4), thread=2)'),
         Mistake("An option with a value that means nothing", 'gc.compile(nn.Linear(4, 3), gc.spec("N", 4), threads=0)'),
         Mistake("A misspelt target", 'gc.compile(nn.Linear(4, 3), gc.spec("N", 4), target="referense")'),
-        Mistake("A target that does not exist: there is never a silent change to another", 'gc.compile(nn.Linear(4, 3), gc.spec("N", 4), target="cuda")'),
+        Mistake("A target that does not exist: there is never a silent change to another", 'gc.compile(nn.Linear(4, 3), gc.spec("N", 4), target="metal")'),
         Mistake("A dtype that does not exist", 'gc.spec("N", 4, dtype="float")'),
     ],
     "Data and labels": [

@@ -1,0 +1,177 @@
+"""A program on a GPU for one value of every named dim: memory with fixed addresses, launches, and the graphs that they become."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from graphc.errors import CompileError
+from graphc.ir.dims import evaluate
+from graphc.runtime.store import ParameterStore
+from graphc.schedule.launches import Buffer, Check, Launch, Repeat
+from graphc.schedule.memory import plan_memory
+
+from .gpu import Device
+from .program import Program, argument, check_indices, grid
+
+__all__ = ["Binding", "Mirror"]
+
+
+class Mirror:
+    """The values of a store on a GPU. What training changes there comes back when somebody asks the store for it."""
+
+    def __init__(self, store: ParameterStore, gpu: Device):
+        self.gpu = gpu
+        self.version = -1
+        self.kept: dict[str, tuple[int, Any]] = {}
+        self.newer: set[str] = set()
+        self._store = weakref.ref(store)
+
+    def addresses(self, names: list[str]) -> dict[str, int]:
+        """Where values lie; those that changed on the host since are copied first."""
+        store = self._store()
+        assert store is not None
+        if self.version != store.version:
+            self.pull()
+            for name in self.kept:
+                self._send(store, name)
+            self.version = store.version
+        for name in names:
+            if name not in self.kept:
+                slot = store[name]
+                self.kept[name] = self.gpu.allocate(slot.buffer.nbytes, f"{slot.role} {name!r}")
+                self._send(store, name)
+        return {name: self.kept[name][0] for name in names}
+
+    def _send(self, store: ParameterStore, name: str) -> None:
+        self.gpu.upload(self.kept[name][0], np.ascontiguousarray(store[name].numpy()))
+
+    def changed(self, names: list[str]) -> None:
+        """A run has written values here: the store asks for them when it needs them."""
+        store = self._store()
+        assert store is not None
+        self.newer.update(names)
+        store.version += 1
+        self.version = store.version
+        store.fetch = self.pull
+
+    def pull(self) -> None:
+        """Brings newer values to the host."""
+        store = self._store()
+        if store is None:
+            return
+        store.fetch = None
+        for name in sorted(self.newer):
+            slot = store.slots[name]
+            value = np.empty(slot.shape, slot.type.dtype.numpy)
+            self.gpu.download(value, self.kept[name][0])
+            slot.buffer[:] = slot.layout.pack(value)
+        self.newer.clear()
+
+
+class _Call(NamedTuple):
+    """A launch with everything that it needs."""
+
+    kernel: Any
+    blocks: int
+    threads: int
+    args: tuple[Any, ...]
+
+
+class Binding:
+    """Arena, addresses and launches. ``run`` starts one graph up to the check of the loss, and another one behind it."""
+
+    def __init__(self, program: Program, dims: Mapping[str, int], slots: Mapping[str, int], gpu: Device):
+        schedule = program.schedule
+        self.program, self.dims, self.gpu, self.slots = program, dict(dims), gpu, slots
+        check_indices(schedule, dims)
+        plan = plan_memory(schedule, dims)
+        sizes = "".join(f", {d} = {n}" for d, n in self.dims.items())
+        self.arena, arena = gpu.allocate(plan.arena_bytes, f"the arena of {schedule.graph.name}{sizes}")
+        self.keep: list[Any] = [arena]
+        self.offsets = {p.buffer: p.offset for p in plan.placements}
+        self.own: dict[Buffer, int] = {}
+        self.results = [(name, b, tuple(evaluate(s, self.dims) for s in b.type.shape)) for name, b in schedule.outputs]
+        self.prepare: Callable[[], None] | None = None
+        self.prepared = -1
+        fixed = [self._call(i, 0) for i in schedule.items if isinstance(i, Launch) and i.static]
+        if any(fixed):
+            self.prepare = self._started([c for c in fixed if c is not None])
+        parts: list[list[_Call]] = [[]]
+        self.checks: list[Buffer] = []
+        self._walk([i for i in schedule.items if not (isinstance(i, Launch) and i.static)], 0, parts)
+        self.parts = [self._started(p) for p in parts]
+
+    def _walk(self, items: list[Launch | Check | Repeat], trip: int, parts: list[list[_Call]]) -> None:
+        for item in items:
+            if isinstance(item, Launch):
+                call = self._call(item, trip)
+                if call is not None:
+                    parts[-1].append(call)
+            elif isinstance(item, Check):
+                self.checks.append(item.buffer)
+                parts.append([])
+            else:
+                count = evaluate(item.count, self.dims)
+                for t in range(count):
+                    self._walk(item.body, trip * count + t, parts)
+
+    def _call(self, item: Launch, trip: int) -> _Call | None:
+        k = self.program.kernels[item]
+        blocks = grid(k.printed, self.dims)
+        if not blocks:
+            return None
+        args = tuple(self.address(p.value) if p.kind == "buffer" else argument(p, self.dims, trip) for p in k.printed.params)
+        return _Call(self.gpu.load(k.printed), blocks, k.printed.team.threads, args)
+
+    def _started(self, calls: list[_Call]) -> Callable[[], None]:
+        """A function that starts launches: as one captured graph, unless GRAPHC_CUDA_GRAPH is 0."""
+
+        def launches() -> None:
+            for c in calls:
+                self.gpu.launch(c.kernel, c.blocks, c.threads, c.args)
+
+        return self.gpu.capture(launches) if calls and os.environ.get("GRAPHC_CUDA_GRAPH", "1") != "0" else launches
+
+    def address(self, b: Buffer) -> int:
+        """Where a buffer lies for as long as the binding lives."""
+        if b.space == "temp":
+            return self.arena + self.offsets[b]
+        if b.space == "slot":
+            return self.slots[b.name]
+        if b not in self.own:
+            nbytes = evaluate(b.nbytes, self.dims)
+            self.own[b], alive = self.gpu.allocate(nbytes, f"{b.name or b.node.op.name} of {self.program.schedule.graph.name}")
+            self.keep.append(alive)
+            if b.space == "const":
+                self.gpu.upload(self.own[b], np.ascontiguousarray(b.node.attrs["value"]))
+            elif b.space not in ("arg", "out", "static"):
+                raise CompileError(f"{b.name or b.node!r} has no address of its own")
+        return self.own[b]
+
+    def run(self, args: Mapping[str, np.ndarray], version: int) -> tuple[dict[str, np.ndarray], bool]:
+        """The outputs, and whether every checked value was finite: where one is not, nothing behind the check has run."""
+        for b in dict.fromkeys(self.program.schedule.buffers.values()):
+            if b.space == "arg":
+                self.gpu.upload(self.address(b), args[b.name])
+        if self.prepare is not None and self.prepared != version:
+            self.prepare()
+            self.prepared = version
+        for k, part in enumerate(self.parts):
+            if k:
+                checked = self.checks[k - 1]
+                value = np.empty(evaluate(checked.elements, self.dims), checked.type.dtype.numpy)
+                self.gpu.download(value, self.address(checked))
+                if not np.isfinite(value).all():
+                    return {}, False
+            part()
+        outputs = {}
+        for name, b, shape in self.results:
+            flat = np.empty(evaluate(b.elements, self.dims), b.type.dtype.numpy)
+            self.gpu.download(flat, self.address(b))
+            outputs[name] = b.layout.unpack(flat, shape)
+        return outputs, True
