@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from graphc.errors import ArgumentError, NonFiniteError
@@ -97,7 +98,12 @@ class Lowering:
 
     def memory_analysis(self, dims: Mapping[str, int] | None = None) -> MemoryPlan:
         """The memory plan, known before the first run: for given sizes, else for the hints of the named dims (64 without)."""
-        return plan_memory(self.schedule, self.dims(dims))
+        sizes = self.dims(dims)
+        return replace(plan_memory(self.schedule, sizes), working_bytes=self.working_bytes(sizes))
+
+    def working_bytes(self, dims: Mapping[str, int]) -> int:
+        """Memory that kernels keep for themselves while they run."""
+        return 0
 
     def cost_analysis(self, dims: Mapping[str, int] | None = None) -> Cost:
         """Work and traffic of a run, before the first one: in all, by kernel and by module; sizes as in :meth:`memory_analysis`."""

@@ -29,6 +29,7 @@ from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
 from .profiler import EXECUTABLES, measure_too
 from .program import Program
+from .slots import working_bytes
 
 __all__ = ["CpuExecutable"]
 
@@ -130,6 +131,10 @@ class CpuExecutable(Compiled):
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""
         return self.threads if os.environ.get("GRAPHC_THREADS") or sum(evaluate(w, dims) for w in work_of(self.schedule)) > SMALL else 1
+
+    def working_bytes(self, dims: Mapping[str, int]) -> int:
+        """See :meth:`Lowering.working_bytes`."""
+        return working_bytes((s for k in self.kernels for s in k.printed.slots), dims, self.thread_count(dims))
 
     def bindings(self) -> list[Binding]:
         """The bindings of this moment; to be asked for with the lock."""

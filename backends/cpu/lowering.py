@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,10 @@ from graphc.schedule.program import schedule_graph
 from ..compiled import Lowering
 from .executable import CpuExecutable
 from .machine.cache import key_of
+from .machine.pool import default_threads
 from .machine_facts import host_facts
 from .program import print_kernels
+from .slots import working_bytes
 
 __all__ = ["CpuLowering"]
 
@@ -34,6 +37,10 @@ class CpuLowering(Lowering):
             for launch, p in zip(self.schedule.launches(), print_kernels(self.schedule, facts), strict=True)
         }
         self.program = SimpleNamespace(kernels=kernels)
+
+    def working_bytes(self, dims: Mapping[str, int]) -> int:
+        """See :meth:`Lowering.working_bytes`."""
+        return working_bytes((s for k in self.kernels for s in k.printed.slots), dims, default_threads())
 
     def compile(self, store: ParameterStore | None = None, **options: Any) -> CpuExecutable:
         """The executable of the graph, over the store of its parameters."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Slot"]
+from graphc.ir.dims import evaluate
+
+__all__ = ["Slot", "working_bytes"]
 
 
 @dataclass(frozen=True)
@@ -14,3 +17,12 @@ class Slot:
 
     kind: str  # "address" | "size" | "number" | "zeros" and "scratch" (the address of so many bytes: of zeros, or for each thread)
     value: Any
+
+
+def working_bytes(slots: Iterable[Slot], dims: Mapping[str, int], threads: int) -> int:
+    """Bytes of the memory that kernels with these slots use while they run, one after the other: for each thread, and zeros."""
+    sizes = {"scratch": 0, "zeros": 0}
+    for s in slots:
+        if s.kind in sizes:
+            sizes[s.kind] = max(sizes[s.kind], evaluate(s.value, dims))
+    return sizes["scratch"] * threads + sizes["zeros"]

@@ -130,4 +130,4 @@ def memory(task: Task, case: str, threads: int) -> int:
     runner.function()
     plan = runner.executable().memory_analysis()
     given = [*runner.inputs, *([task.label_values()] if case == "train" else [])]
-    return plan.arena_bytes + plan.slot_bytes + sum(a.nbytes for a in given)
+    return plan.arena_bytes + plan.working_bytes + plan.slot_bytes + sum(a.nbytes for a in given)

@@ -353,6 +353,7 @@ class _Program:
             "buffers": self.buffers,
             "memory": {
                 "arena": plan.arena_bytes, "unplanned": plan.unplanned_bytes, "slots": plan.slot_bytes,
+                "working": plan.working_bytes,
                 "peak_phase": plan.peak_phase, "formula": f"{plan.unplanned} bytes",
             },
             "decisions": self._decisions(schedule),

@@ -41,8 +41,10 @@ class MemoryPlan:
     """What the temporaries would take side by side."""
     slot_bytes: int
     peak_phase: int
+    working_bytes: int = 0
+    """What kernels keep for themselves while they run, on all threads."""
     unplanned: Size = 0
-    """The same as a polynomial of the named dims (without alignment), for any value of them."""
+    """Temporaries side by side as a polynomial of the named dims (without alignment), for any value of them."""
 
     def __str__(self) -> str:
         def mb(n: int) -> str:
@@ -50,7 +52,7 @@ class MemoryPlan:
 
         return (
             f"arena {mb(self.arena_bytes)} for {len(self.placements)} temporaries (unplanned {mb(self.unplanned_bytes)}), "
-            f"parameters and state {mb(self.slot_bytes)}, peak in phase {self.peak_phase}; unplanned for any size: {self.unplanned} bytes"
+            f"kernels' own {mb(self.working_bytes)}, parameters and state {mb(self.slot_bytes)}, peak in phase {self.peak_phase}; unplanned for any size: {self.unplanned} bytes"
         )
 
 
@@ -109,7 +111,7 @@ def plan_memory(schedule: Schedule, dims: Mapping[str, int]) -> MemoryPlan:
         sum(p.nbytes for p in placed),
         sum(slots.values()),
         int(np.argmax(np.cumsum(change))),
-        sum((b.nbytes for b in span), start=0),
+        unplanned=sum((b.nbytes for b in span), start=0),
     )
 
 
