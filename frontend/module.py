@@ -260,7 +260,8 @@ def _resolved(value: Any) -> Any:
 # where that is done which users of torch and Keras look for in a module
 _ELSEWHERE = {
     **dict.fromkeys(("to", "cuda", "cpu"), 'a device is an argument of the compiler: gc.compile(module, ..., target="cpu")'),
-    **dict.fromkeys(("float", "double", "half"), 'a dtype is an argument of layers and specs: nn.Linear(3, 4, dtype="float64")'),
+    **dict.fromkeys(("float", "double"), 'a dtype is an argument of layers and specs: nn.Linear(3, 4, dtype="float64")'),
+    **dict.fromkeys(("half", "bfloat16"), 'a dtype is an argument of layers and specs: nn.Linear(3, 4, dtype="bfloat16")'),
     **dict.fromkeys(("fit", "evaluate", "predict", "summary", "save", "load"), "model = gc.compile(module, gc.spec(...), loss=..., optimizer=...) has it"),
     **dict.fromkeys(("compile", "build"), "model = gc.compile(module, gc.spec(...), loss=..., optimizer=...)"),
     **dict.fromkeys(("register_forward_hook", "register_forward_pre_hook"), 'model.tap("name") gives what a module inside gave'),

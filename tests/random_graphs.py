@@ -1,7 +1,7 @@
 """The long run of random graphs: ``python -m tests.random_graphs --count 20000 --compiled 500 --seed 0``.
 
 Each graph (float64, so that folded constants are not rounded) is run by the reference in exact arithmetic before and after all
-passes; the first ``--compiled`` of them also on the CPU, in float32 unless there is a discontinuity inside (comparisons,
+passes; the first ``--compiled`` of them also on the CPU: in float16 or bfloat16, and in float32, unless there is a discontinuity inside (comparisons,
 rounding, indices of extrema, a sign of nearly 0), where the last bit of an intermediate would decide a branch.
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 from graphc.backends.reference import interpret
 from graphc.compiler import compile_graph
 from graphc.errors import GraphcError
-from graphc.ir.dtypes import float32, float64
+from graphc.ir.dtypes import as_dtype, bfloat16, float16, float32, float64, kind_of
 from graphc.ir.graph import Graph
 from graphc.ir.text import print_graph
 from graphc.passes.pipeline import Settings, lower
 from graphc.testing import random_graph
 
-__all__ = ["compare_compiled", "compare_passes", "typed_graph"]
+__all__ = ["compare_compiled", "compare_passes", "stored_graph", "typed_graph"]
 
 
 def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance: float) -> str:
@@ -33,7 +33,8 @@ def same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], tolerance:
         f = found[k]
         if f.shape != w.shape:
             return f"{k}: shape {f.shape} against {w.shape}"
-        scale = max(1.0, float(np.abs(w[np.isfinite(w)]).max(initial=0.0))) if w.dtype.kind == "f" else 1.0
+        f, w = (a.astype(np.float32) if as_dtype(a.dtype).is_storage else a for a in (f, w))
+        scale = max(1.0, float(np.abs(w[np.isfinite(w)]).max(initial=0.0))) if kind_of(w.dtype) == "f" else 1.0
         if not np.allclose(f.astype(float), w.astype(float), rtol=0, atol=tolerance * scale, equal_nan=True):
             return f"{k}: differs by {np.nanmax(np.abs(f.astype(float) - w.astype(float))):.3g} of {scale:.3g}"
     return ""
@@ -66,6 +67,12 @@ def typed_graph(seed: int, nodes: int) -> tuple[Graph, dict[str, np.ndarray]]:
     return (graph, arrays) if not jumps(graph) and steady(graph, arrays) else random_graph(Random(seed), nodes, float64)
 
 
+def stored_graph(seed: int, nodes: int) -> tuple[Graph, dict[str, np.ndarray]] | None:
+    """The graph of a seed in float16 or bfloat16; None where a rounding would decide a branch."""
+    graph, arrays = random_graph(Random(seed), nodes, (float16, bfloat16)[seed % 2])
+    return None if jumps(graph) else (graph, arrays)
+
+
 def compare_passes(graph: Graph, arrays: dict[str, np.ndarray]) -> str:
     """Exact arithmetic before and after all passes."""
     low = lower(graph, Settings(16))
@@ -74,9 +81,10 @@ def compare_passes(graph: Graph, arrays: dict[str, np.ndarray]) -> str:
 
 def compare_compiled(graph: Graph, arrays: dict[str, np.ndarray]) -> str:
     """The CPU's kernels against the reference in the declared dtypes."""
-    wide = any(i.node.dtype == float64 for i in graph.inputs)
+    dtypes = {i.node.dtype for i in graph.inputs}
+    few = max((float(d.finfo.eps) for d in dtypes if d.is_storage), default=0.0)
     found = compile_graph(graph, "cpu")(arrays)
-    return same(found, compile_graph(graph, "reference")(arrays), 1e-9 if wide else 2e-4)
+    return same(found, compile_graph(graph, "reference")(arrays), 4 * few or (1e-9 if float64 in dtypes else 2e-4))
 
 
 def main() -> int:
@@ -93,12 +101,14 @@ def main() -> int:
         used.update({n.op.name for n in graph.nodes})
         problem = compare_passes(graph, arrays)
         if not problem and k < options.compiled:
-            graph, arrays = typed_graph(seed, options.nodes)
-            try:
-                problem = compare_compiled(graph, arrays)
-                compiled += 1
-            except GraphcError as e:
-                refused[e.message.split(":")[0]] += 1
+            for graph, arrays in filter(None, (stored_graph(seed, options.nodes), typed_graph(seed, options.nodes))):
+                try:
+                    problem = compare_compiled(graph, arrays)
+                    compiled += 1
+                except GraphcError as e:
+                    refused[e.message.split(":")[0]] += 1
+                if problem:
+                    break
         if problem:
             wrong += 1
             print(f"seed {seed}: {problem}\n{print_graph(graph, locations=False)}")
