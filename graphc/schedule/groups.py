@@ -165,10 +165,12 @@ def _force_views(g: Grouping, order: list[Node]) -> None:
                 if not _strided(g, operand):
                     g.forced.add(operand)
         elif node.op.kind in ("scatter", "scan"):
-            filled = node.op.kind == "scatter" and _number(g, node.inputs[0]) is not None
-            g.forced.update(i for i in node.inputs[filled:] if g.inline(i))
+            g.forced.update(i for i in node.inputs[node.op.kind == "scatter" :] if g.inline(i))
         elif node.op.name == "relayout":
             g.forced.add(node)
+    for node in order:  # when it is known what else is stored: a number that a scan starts from is no part of a text
+        if node.op.kind == "scatter" and g.inline(node.inputs[0]) and _number(g, node.inputs[0]) is None:
+            g.forced.add(node.inputs[0])
 
 
 def _strided(g: Grouping, operand: Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc import ops
 from graphc.autodiff import gradients
 from graphc.compiler import compile_graph
@@ -105,3 +106,14 @@ def test_a_carry_that_is_scattered_into():
 
     graph, arrays = build_graph(fn, rng.normal(size=(4, 3, 2)), rng.integers(0, 3, (4, 3)).astype(np.int32))
     assert_equal_to_the_reference(with_gradients([n for _, n in graph.outputs], graph.inputs), arrays)
+
+
+def test_a_scatter_onto_the_number_that_a_scan_starts_from():
+    f = gc.compile(
+        lambda i, u, x: (ops.broadcast_to(ops.const(0.0), (8,)).at[i].set(u), ops.cumsum(x.tanh().tanh().tanh().tanh().tanh().tanh().tanh().tanh(), 0)),
+        gc.spec(3, dtype="int32"), gc.spec(3), gc.spec(5), target="cpu",
+    )  # fmt: skip
+    # (the scan comes late in the graph, when the scatter has been decided on)
+    placed, summed = f(np.array([1, 7, 2], np.int32), np.array([1.0, 2.0, 3.0]), np.arange(5.0))
+    np.testing.assert_array_equal(placed, [0, 1, 3, 0, 0, 0, 0, 2])
+    assert summed[0] == 0 and (np.diff(summed) > 0).all()
