@@ -11,9 +11,9 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-__all__ = ["ballot", "load4", "lowest_bit", "shuffle_xor", "store4"]
+__all__ = ["ballot", "from_bfloat16", "from_half", "load4", "lowest_bit", "shuffle_xor", "store4", "to_bfloat16", "to_half"]
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
 
 def _address(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
@@ -103,3 +103,47 @@ def lowest_bit(typingctx: Any, word: Any) -> Any:
         return builder.call(fn, [args[0], I1(0)])
 
     return types.int32(word), codegen
+
+
+@intrinsic
+def from_half(typingctx: Any, bits: Any) -> Any:
+    """The float32 with the value of a float16."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), codegen
+
+
+@intrinsic
+def to_half(typingctx: Any, value: Any) -> Any:
+    """The bits of the nearest float16."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), I16)
+
+    return types.uint16(types.float32), codegen
+
+
+@intrinsic
+def from_bfloat16(typingctx: Any, bits: Any) -> Any:
+    """The float32 with the value of a bfloat16."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.zext(args[0], I32), I32(16)), ir.FloatType())
+
+    return types.float32(types.uint16), codegen
+
+
+@intrinsic
+def to_bfloat16(typingctx: Any, value: Any) -> Any:
+    """The bits of the nearest bfloat16, ties to even; a NaN stays one."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = builder.bitcast(args[0], I32)
+        odd = builder.and_(builder.lshr(word, I32(16)), I32(1))
+        rounded = builder.lshr(builder.add(word, builder.add(odd, I32(0x7FFF))), I32(16))
+        quiet = builder.or_(builder.lshr(word, I32(16)), I32(0x40))
+        return builder.trunc(builder.select(builder.fcmp_unordered("uno", args[0], args[0]), quiet, rounded), I16)
+
+    return types.uint16(types.float32), codegen

@@ -17,7 +17,7 @@ from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
 from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
 
-DEVICE = {"ballot", "load4", "lowest_bit", "shuffle_xor", "store4"}
+DEVICE = {"ballot", "load4", "lowest_bit", "shuffle_xor", "store4", "from_half", "to_half", "from_bfloat16", "to_bfloat16"}
 FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu|machine", re.IGNORECASE)
 
 
@@ -39,6 +39,21 @@ def test_the_simulator_computes_what_the_reference_says(op, dtype):
         assert_close(found[name], exact[name], op.tolerance.get(dtype, 0.0), label)
     for k in exe.kernels:
         _is_plain_cuda(k.printed.text)
+
+
+HALVES = ("cast", "add", "where", "max", "sum", "take", "scatter_add", "scan", "dot_general", "conv", "softmax", "layer_norm", "pad", "concat", "transpose")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", HALVES)
+def test_types_of_16_bits_are_rounded_as_the_reference_does(name, dtype):
+    op = next(op for op in OPS if op.name == name)
+    graph, arrays, labels = sample_graph(op, dtype)
+    found, wanted = (compile_graph(graph, target)(arrays) for target in ("cuda-sim", "reference"))
+    for (k, node), label in zip(graph.outputs, labels, strict=True):
+        assert found[k].dtype == node.dtype.numpy, label
+        # sums in another order may end at the next number
+        assert_close(found[k].astype(np.float32), wanted[k].astype(np.float32), 2 ** -(10 if dtype == "float16" else 7), label)
 
 
 SLOPES = [op for op in OPS if callable(op.grad) and op.name != "argmax" and any(has_floats(s) for s in op.samples())]

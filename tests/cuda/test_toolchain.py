@@ -76,6 +76,8 @@ def test_every_kernel_of_a_model_compiles_without_spills(name, tmp_path):
         (lambda x: x.cast("int8").sum(-1), [r"shfl\.sync\.bfly"]),
         (lambda x: x.max(0), [r"bar\.sync", r"st\.shared"]),
         (lambda x: (x < 0.0).logical_and(x > -1.0), [r"st\.(global\.)?v4\.u8"]),
+        (lambda x: x.cast("bfloat16"), [r"st\.(global\.)?v4\.u16", "0x7fff|32767"]),
+        (lambda x: x.cast("float16").cast("float32") + 1.0, [r"cvt\.rn\.f16\.f32", r"cvt\.f32\.f16"]),
         (lambda x: x.cast("float64").sum(-1), [r"shfl\.sync\.bfly", r"add\.rn\.f64"]),
     ],
 )

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from graphc.errors import CompileError
-from graphc.ir.dtypes import DType
+from graphc.ir.dtypes import DType, uint8
 
-__all__ = ["TABLE", "instruction", "literal", "shuffle"]
+__all__ = ["TABLE", "device_functions", "instruction", "literal", "shuffle", "stored_type"]
 
 Entry = str | dict[str, str]
 
@@ -80,6 +80,10 @@ REINTERPRET = {
 }
 """Same bits, other type; between integers a conversion does it."""
 
+HALVES = {"float16": "half", "bfloat16": "bfloat16"}
+"""Types that only lie in memory: a kernel holds their bits as uint16, and converts them from and to float32."""
+WORD = DType("uint16", "u16", "u", 2)
+
 SHUFFLED = ("int32", "int64", "float32", "float64")
 """What a shuffle moves as it is; smaller types travel as int32."""
 
@@ -88,6 +92,10 @@ def instruction(op: str, dtype: DType, names: Sequence[str], kinds: Sequence[DTy
     """The text of an instruction with result ``dtype`` on operands of types ``kinds``."""
     entry = TABLE[op]
     first = kinds[0] if kinds else dtype
+    if op == "cast" and first.is_storage:
+        return f"from_{HALVES[first.name]}({names[0]})"
+    if op == "cast" and dtype.is_storage:
+        return f"to_{HALVES[dtype.name]}({names[0]})"
     if op == "cast" and dtype.kind == "b":
         entry = "{x} != {zero}"
     elif op == "bitcast" and (first.name, dtype.name) in REINTERPRET:
@@ -101,12 +109,24 @@ def instruction(op: str, dtype: DType, names: Sequence[str], kinds: Sequence[DTy
         entry = found
     words = dict(zip("xyz", names))
     return entry.format(
-        **words, t=f"np.{dtype.numpy.name}", f="f" if first.name == "float32" else "", attr=attr, zero=literal(0, first)
+        **words, t=f"np.{stored_type(dtype).numpy.name if dtype.is_storage else dtype.numpy.name}", f="f" if first.name == "float32" else "", attr=attr, zero=literal(0, first)
     )
+
+
+def stored_type(dtype: DType) -> DType:
+    """What an element is in memory: a bool is a byte, a value of 16 bits is a word."""
+    return uint8 if dtype.kind == "b" else WORD if dtype.is_storage else dtype
+
+
+def device_functions(text: str) -> set[str]:
+    """The conversions that an instruction calls."""
+    return {f"{way}_{name}" for way in ("from", "to") for name in HALVES.values() if text.startswith(f"{way}_{name}(")}
 
 
 def literal(value: Any, dtype: DType) -> str:
     """A typed constant: an untyped one would make float64 or int64 of everything it meets."""
+    if dtype.is_storage:
+        return f"np.uint16({int(np.asarray(value, dtype.numpy).view(np.uint16))})"
     if dtype.kind == "b":
         return "True" if value else "False"
     if not dtype.is_float:

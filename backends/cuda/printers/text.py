@@ -12,14 +12,14 @@ from typing import Any
 
 from graphc.errors import CompileError
 from graphc.ir.dims import Expr, FloorDiv, Size, Sym, coefficient, from_terms, lower, substitute, symbols
-from graphc.ir.dtypes import DType, int32, uint8
+from graphc.ir.dtypes import DType, int32
 from graphc.ir.node import Node
 from graphc.loops.build import TRIP
 from graphc.loops.nest import Axis, Nest, Write
 from graphc.loops.scalar import Scalar, operands, postorder
 from graphc.schedule.program import Buffer
 
-from .instructions import instruction, literal
+from .instructions import device_functions, instruction, literal, stored_type
 
 __all__ = ["VECTOR", "Block", "KernelText", "Param", "Printed", "Team", "multiple"]
 
@@ -108,8 +108,7 @@ class KernelText:
     def pointer(self, node: Node) -> str:
         b = self.buffers[node]
         key = ("slot", b.name) if b.space == "slot" else b  # an update in place is the same memory
-        dtype = b.type.dtype
-        return self._param(key, "buffer", "p", uint8 if dtype.kind == "b" else dtype, b)  # a bool is a byte in memory
+        return self._param(key, "buffer", "p", stored_type(b.type.dtype), b)
 
     def var(self, name: str) -> str:
         """The variable of a symbol; the trip number of a repeat is a parameter."""
@@ -130,8 +129,7 @@ class KernelText:
         """The name of a new array that the block shares, or that is the thread's own."""
         name = f"{'l' if space == 'local' else 't'}{self.counts['l' if space == 'local' else 't']}"
         self.counts[name[0]] += 1
-        kind = uint8 if dtype.kind == "b" else dtype
-        self.arrays.append(f"{name} = cuda.{space}.array({size}, np.{kind}" + (", alignment=16)" if space == "shared" else ")"))
+        self.arrays.append(f"{name} = cuda.{space}.array({size}, np.{stored_type(dtype)}" + (", alignment=16)" if space == "shared" else ")"))
         return name
 
     # -- blocks ----------------------------------------------------------------------------------------------------------
@@ -286,6 +284,7 @@ class KernelText:
         # a load stays inside the loop over points: threads without a point touch no memory
         block = self._place(names, operands(s), 1 if s.op == "load" else 0)
         text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
+        self.device |= device_functions(text)
         self.names[self.name(s, text, block)] = self.origins.get(s, s)
 
     def _vector_element(self, node: Node, base: Size) -> str:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from graphc.errors import SimulationError
@@ -500,7 +501,7 @@ def _convert(dtype: np.dtype[Any]) -> Callable[[Any], Any]:
     return f
 
 
-TYPES = {f"np.{n}": _convert(np.dtype(n)) for n in ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "float32", "float64")}
+TYPES = {f"np.{n}": _convert(np.dtype(n)) for n in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")}
 
 
 def _call(e: ast.Call) -> Code:
@@ -517,6 +518,8 @@ def _call(e: ast.Call) -> Code:
         return lambda g, mask: g.met(mask, e)
     if name == "cuda.syncthreads":
         return lambda g, mask: g.met(mask, e, g.threads)
+    if name in HALVES:
+        return _convert_half(e, *HALVES[name], args[0])
     if name == "shuffle_xor":
         return _shuffle(e, args)
     if name == "ballot":
@@ -540,6 +543,24 @@ def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) 
             if v.dtype != kind:
                 raise SimulationError(f"{name} takes {np.dtype(kind)}, not {v.dtype}: {_show(e)}")
         return f(*values)
+
+    return run
+
+
+HALVES: dict[str, tuple[Any, bool]] = {
+    "from_half": (np.float16, False), "to_half": (np.float16, True),
+    "from_bfloat16": (ml_dtypes.bfloat16, False), "to_bfloat16": (ml_dtypes.bfloat16, True),
+}  # fmt: skip
+
+
+def _convert_half(e: ast.Call, kind: Any, to: bool, x: Code) -> Code:
+    """From float32 to the bits of a type of 16 bits, or back."""
+
+    def run(g: Grid, mask: np.ndarray) -> Any:
+        value = x(g, mask)
+        if value.dtype != (np.float32 if to else np.uint16):
+            raise SimulationError(f"a conversion of {value.dtype}: {_show(e)}")
+        return value.astype(kind).view(np.uint16) if to else value.view(kind).astype(np.float32)
 
     return run
 

@@ -32,11 +32,12 @@ def first(bad: np.ndarray) -> int | None:
 
 
 class Memory:
-    """Global memory of one buffer; bools are bytes. ``written`` says which elements hold a value: all, or none yet."""
+    """Global memory of one buffer; bools are bytes, floats of 16 bits are words. ``written`` says which elements hold a value: all, or none yet."""
 
     def __init__(self, name: str, data: np.ndarray, written: bool = True):
         self.name = name
-        self.data = data.reshape(-1).view(np.uint8) if data.dtype == bool else data.reshape(-1)
+        flat = data.reshape(-1)
+        self.data = flat.view(np.uint8) if flat.dtype == bool else flat.view(np.uint16) if flat.itemsize == 2 and flat.dtype.kind not in "iu" else flat
         self.written = np.full(self.data.size, written)
         self.bits = self.data.view(f"u{self.data.itemsize}")
         self.full = bool(written)
