@@ -205,7 +205,7 @@ class Run:
 
     def _entries(self, workload: Workload, case: str, number: int) -> list[Entry]:
         """Those of one case, each with a new run."""
-        found = self.result.of(f"{workload.name}/{case}")
+        found = [e for e in self.result.entries if e.workload is workload and e.case == case]
         if not found:
             able = [p for p in self.peers if case in PEERS[p][1] and (not workload.peers or p in workload.peers)]
             found = [Entry(workload, case, p) for p in able]

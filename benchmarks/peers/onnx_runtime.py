@@ -29,13 +29,14 @@ def session(task: Task, fused: bool, threads: int) -> Any:
     options.log_severity_level = 3
     running = ort.InferenceSession(model(task, fused), options, providers=["CPUExecutionProvider"])
     binding = running.io_binding()
-    held = [ort.OrtValue.ortvalue_from_numpy(x) for x in task.values()]  # a binding does not keep what is bound alive
+    # neither keeps a binding alive what is bound, nor an OrtValue the array whose memory it is
+    arrays = [*task.values(), np.empty(task.output_shape(), np.float32)]
+    *held, out = [ort.OrtValue.ortvalue_from_numpy(x) for x in arrays]
     for i, x in enumerate(held):
         binding.bind_ortvalue_input(f"x{i}", x)
-    out = ort.OrtValue.ortvalue_from_numpy(np.empty(task.output_shape(), np.float32))
     binding.bind_ortvalue_output("y", out)
 
-    def call(_held: Any = held) -> Any:
+    def call(_held: Any = (held, arrays)) -> Any:
         running.run_with_iobinding(binding)
         return out
 
