@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .base import Callback, CallbackList, LambdaCallback, better, watched
 from .checkpoint import BackupAndRestore, ModelCheckpoint
+from .curves import LivePlot
 from .logs import CSVLogger, TensorBoard
 from .progress import ProgressBar
 from .rates import LearningRateScheduler, ReduceLROnPlateau
@@ -28,6 +29,7 @@ __all__ = [
     "GradientNormStopping",
     "LambdaCallback",
     "LearningRateScheduler",
+    "LivePlot",
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",

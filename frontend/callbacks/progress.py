@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from graphc.locate import public
@@ -38,10 +39,21 @@ class ProgressBar(Callback):
         if self.bar and self.is_terminal():
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+            above = self.above
+
+            class Shown(Progress):
+                def get_renderables(self) -> Iterator[Any]:
+                    yield from above()
+                    yield from super().get_renderables()
+
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, transient=True, refresh_per_second=8)
+            self._progress = Shown(*columns, transient=True, refresh_per_second=8)
             self._task = self._progress.add_task("", total=self.params["steps"])
             self._progress.start()
+
+    def above(self) -> Iterator[Any]:
+        """What is drawn above the bar: nothing."""
+        return iter(())
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.title = f"epoch {epoch + 1}/{self.params['epochs']}"

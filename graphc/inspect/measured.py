@@ -186,17 +186,17 @@ class ProgramProfile:
 
     @cached_property
     def busy(self) -> float:
-        """The part of the threads' time that is spent in kernels."""
+        """The part of the threads' time that is spent in kernels; median over the runs."""
         return self._part("busy")
 
     @cached_property
     def waiting(self) -> float:
-        """The part of the threads' time that is spent waiting for each other."""
+        """The part of the threads' time that is spent waiting for each other; median over the runs."""
         return self._part("waits")
 
     def _part(self, what: str) -> float:
         main = self.measured.main
-        return float(getattr(main, what)().sum() / (main.whole.sum() * self.threads)) if main is not None and main.whole.any() else 0.0
+        return float(np.median(getattr(main, what)().sum(0) / (np.maximum(main.whole, 1) * self.threads))) if main is not None else 0.0
 
     @cached_property
     def launches(self) -> list[LaunchTime]:

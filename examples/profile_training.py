@@ -1,0 +1,116 @@
+"""Where the time of a training step goes, and why large batches are cheaper: profiles and the roofline.
+
+    python examples/profile_training.py
+
+``gc.profile()`` measures every kernel on every thread. A kernel can be no faster than the processor multiplies, nor than memory gives
+it what it reads: over operations a byte these two limits draw a roof. With small batches a training step reads and writes all weights
+(and Adam's two moments) for little work, and its kernels lie under the slope; with large ones they come to the flat part. The profile
+is also written as a report, and as a trace for https://ui.perfetto.dev.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from common import BLUE, GREEN, ORANGE, figure, options, table
+
+import graphc as gc
+from graphc import nn, optim
+from graphc.inspect.measured import ProgramProfile
+
+BATCHES = (8, 64, 512)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        self.first = nn.Linear(784, 512)
+        self.second = nn.Linear(512, 512)
+        self.out = nn.Linear(512, 10)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        x = self.second(x).relu()
+        return self.out(x)
+
+
+def main(argv: list[str] | None = None) -> dict[str, float]:
+    args = options(__doc__, "profile_training", argv)
+    if args.target != "cpu":
+        raise SystemExit("only programs of the target cpu are measured")
+    rng = np.random.default_rng(args.seed)
+    x, y = rng.normal(size=(512, 784)).astype("float32"), rng.integers(0, 10, 512)
+    model = gc.compile(Net(), gc.spec("N", 784), loss="cross_entropy", optimizer=optim.Adam(1e-3))
+    for batch in BATCHES:  # compiled, and bound to each size, before anything is measured
+        model.train_on_batch(x[:batch], y[:batch])
+
+    with gc.profile() as p:
+        for batch in BATCHES:
+            for _ in range(20 if args.quick else 200):
+                model.train_on_batch(x[:batch], y[:batch])
+    print(p)
+
+    steps: dict[int, ProgramProfile] = {q.dims["N"]: q for q in p.programs}
+    rows = []
+    for batch, q in sorted(steps.items()):
+        work = sum(t.flops for t in q.launches)
+        least = sum(t.least for t in q.launches)
+        rows.append([str(batch), 1e6 * q.seconds / batch, work / q.seconds / 1e9, 100 * q.busy, 100 * q.waiting, 100 * least / q.seconds])
+    print()
+    table(["batch", "us a sample", "GFLOP/s", "% in kernels", "% waiting", "% of the limit"], rows)
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    p.chrome_trace(args.out / "profile_training.trace.json")
+    model.report(args.out / "profile_training.html", modes=["train_step"], profile=p)
+    print(f"wrote {args.out}/profile_training.html and profile_training.trace.json (open it in https://ui.perfetto.dev)")
+
+    with figure(args, 1, 2, size=(9, 3.6)) as (_, (left, right)):
+        roof(left, steps)
+        shares(right, steps[BATCHES[0]], steps[BATCHES[-1]])
+    return {
+        "ratio": steps[BATCHES[0]].seconds / BATCHES[0] / (steps[BATCHES[-1]].seconds / BATCHES[-1]),
+        "launches": len(steps[BATCHES[0]].launches),
+        "share": sum(t.share for t in steps[BATCHES[0]].launches),
+        "memory": sum(t.share for t in steps[BATCHES[0]].launches if t.bound == "memory"),
+        "compute": sum(t.share for t in steps[BATCHES[-1]].launches if t.bound == "compute"),
+    }
+
+
+def roof(ax, steps: dict[int, ProgramProfile]) -> None:
+    """The kernels of each batch size, their areas by their share of the time, under the two limits."""
+    machine = steps[BATCHES[0]].machine
+    peak, rate = machine["flops_per_second"] / 1e9, machine["bytes_per_second"] / 1e9
+    intensity = np.logspace(-1.5, 3, 200)
+    ax.plot(intensity, np.minimum(peak, intensity * rate), color="0.3", linewidth=1.2)
+    ax.text(900, 1.15 * peak, f"{peak:.0f} GFLOP/s", ha="right", fontsize=8)
+    ax.text(0.35, 0.25 * rate, f"{rate:.0f} GB/s", fontsize=8)
+    for (batch, q), colour in zip(sorted(steps.items()), (ORANGE, GREEN, BLUE), strict=True):
+        shown = [t for t in q.launches if t.flops and t.share > 0.002]
+        ax.scatter(
+            [t.flops / t.bytes for t in shown], [t.flops_per_second / 1e9 for t in shown], s=[8 + 300 * t.share for t in shown],
+            color=colour, alpha=0.7, linewidth=0, label=f"batch {batch}",
+        )  # fmt: skip
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlabel("operations a byte")
+    ax.set_ylabel("GFLOP/s")
+    ax.set_title("kernels under the roof")
+    legend = ax.legend(loc="lower right")
+    for handle in legend.legend_handles:
+        handle.set_sizes([30])
+
+
+def shares(ax, small: ProgramProfile, large: ProgramProfile) -> None:
+    """The launches that take most of a step, in a small batch and in a large one."""
+    most = small.launches[:7][::-1]
+    of = {t.launch: t.share for t in large.launches}
+    for i, (values, colour, q) in enumerate((([t.share for t in most], ORANGE, small), ([of[t.launch] for t in most], BLUE, large))):
+        ax.barh([j + 0.2 - 0.4 * i for j in range(len(most))], [100 * v for v in values], 0.4, color=colour, label=f"batch {q.dims['N']}, {q.seconds * 1e3:.2f} ms")
+    names = [f"{t.name if len(t.name) < 26 else t.name[:24] + '…'}\n{t.lines[0].partition('  ')[2].removesuffix('.relu()')}" for t in most]
+    ax.set_yticks(range(len(most)), names, fontsize=7)
+    ax.set_xlabel("% of the time in kernels")
+    ax.set_title("what a step does")
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right")
+
+
+if __name__ == "__main__":
+    main()
