@@ -8,6 +8,7 @@ Prints the text views and writes two reports: the network's, and the same with a
 
 from __future__ import annotations
 
+import numpy as np
 from common import options
 
 import graphc as gc
@@ -54,6 +55,19 @@ def build(target: str, activation: type[nn.Module] = nn.GELU):
     )
 
 
+def measure(model: gc.Model):
+    """The profile of a hundred training steps and predictions."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(256, 64)).astype("float32"), rng.integers(0, 10, 256)
+    model.train_on_batch(x, y)
+    model.predict(x)
+    with gc.profile() as p:
+        for _ in range(100):
+            model.train_on_batch(x, y)
+            model.predict(x)
+    return p
+
+
 def main(argv: list[str] | None = None) -> dict[str, str]:
     args = options(__doc__, "inspect_graph", argv)
     said: dict[str, str] = {}
@@ -81,14 +95,18 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
 
     other = build(args.target, nn.ReLU)
     show("gc.diff(model, other): ReLU instead of GELU", gc.diff(model, other))
+    profile = None
     if args.target == "cpu" and not args.quick:
         model.compile_all()
         show("gc.explain_cache(): which kernels were compiled, and why", gc.explain_cache())
+        profile = measure(model)
+        show("with gc.profile() as p: print(p)", profile, lines=30)
+        show("model.summary(profile=p): each layer's share of the time", model.summary(print_fn=None, profile=profile))
 
     args.out.mkdir(parents=True, exist_ok=True)
     modes = ["predict"] if args.quick else None
-    for name, made in (("inspect_graph", model), ("with_relu", other)):
-        made.report(args.out / f"{name}.html", modes=modes)
+    model.report(args.out / "inspect_graph.html", modes=modes, profile=profile)
+    other.report(args.out / "with_relu.html", modes=modes)
     for form in ("dot", "mmd"):
         model.graph.save(args.out / f"inspect_graph.{form}")
     print(f"\nwrote {args.out}/inspect_graph.html and with_relu.html (compare them: the button in the upper right corner), .dot and .mmd")

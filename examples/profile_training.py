@@ -17,7 +17,7 @@ import graphc as gc
 from graphc import nn, optim
 from graphc.inspect.measured import ProgramProfile
 
-BATCHES = (8, 64, 512)
+BATCHES = (8, 32, 128)
 
 
 class Net(nn.Module):
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if args.target != "cpu":
         raise SystemExit("only programs of the target cpu are measured")
     rng = np.random.default_rng(args.seed)
-    x, y = rng.normal(size=(512, 784)).astype("float32"), rng.integers(0, 10, 512)
+    x, y = rng.normal(size=(128, 784)).astype("float32"), rng.integers(0, 10, 128)
     model = gc.compile(Net(), gc.spec("N", 784), loss="cross_entropy", optimizer=optim.Adam(1e-3))
     for batch in BATCHES:  # compiled, and bound to each size, before anything is measured
         model.train_on_batch(x[:batch], y[:batch])
@@ -65,12 +65,13 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     with figure(args, 1, 2, size=(9, 3.6)) as (_, (left, right)):
         roof(left, steps)
         shares(right, steps[BATCHES[0]], steps[BATCHES[-1]])
+    small, large = steps[BATCHES[0]], steps[BATCHES[-1]]
+    intensity = [sum(t.flops for t in q.launches) / sum(t.bytes for t in q.launches) for q in (small, large)]
     return {
-        "ratio": steps[BATCHES[0]].seconds / BATCHES[0] / (steps[BATCHES[-1]].seconds / BATCHES[-1]),
-        "launches": len(steps[BATCHES[0]].launches),
-        "share": sum(t.share for t in steps[BATCHES[0]].launches),
-        "memory": sum(t.share for t in steps[BATCHES[0]].launches if t.bound == "memory"),
-        "compute": sum(t.share for t in steps[BATCHES[-1]].launches if t.bound == "compute"),
+        "ratio": small.seconds / BATCHES[0] / (large.seconds / BATCHES[-1]),
+        "share": sum(t.share for t in small.launches),
+        "memory": sum(t.share for t in small.launches if t.bound == "memory"),
+        "intensity": intensity[1] / intensity[0],
     }
 
 
@@ -81,7 +82,7 @@ def roof(ax, steps: dict[int, ProgramProfile]) -> None:
     intensity = np.logspace(-1.5, 3, 200)
     ax.plot(intensity, np.minimum(peak, intensity * rate), color="0.3", linewidth=1.2)
     ax.text(900, 1.15 * peak, f"{peak:.0f} GFLOP/s", ha="right", fontsize=8)
-    ax.text(0.35, 0.25 * rate, f"{rate:.0f} GB/s", fontsize=8)
+    ax.text(0.033, 0.16 * rate, f"{rate:.0f} GB/s", fontsize=8)
     for (batch, q), colour in zip(sorted(steps.items()), (ORANGE, GREEN, BLUE), strict=True):
         shown = [t for t in q.launches if t.flops and t.share > 0.002]
         ax.scatter(

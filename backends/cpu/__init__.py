@@ -41,7 +41,7 @@ class CpuBackend:
         return CpuLowering(graph, **options)
 
     def profiler(self) -> Profiler:
-        """What measures programs, for ``gc.profile``: ``start()``, and ``stop()``, which gives a list of Measurement."""
+        """What measures programs, for ``gc.profile``: ``start()``, ``stop()``, and then ``measured``, a list of Measurement."""
         from .profiler import Profiler
 
         return Profiler()

@@ -89,9 +89,13 @@ class Peaks:
     flops_per_second: float
     levels: tuple[Level, ...]
 
+    def level(self, footprint: int) -> Level:
+        """Where a program that touches so many bytes in a run finds them in the next: the smallest level that holds them all."""
+        return next((x for x in self.levels if footprint <= x.capacity), self.levels[-1])
+
     def bytes_per_second(self, footprint: int) -> float:
-        """Of a program that touches so many bytes in a run: the next run finds them in the smallest level that holds them all."""
-        level = next((x for x in self.levels if footprint <= x.capacity), self.levels[-1])
+        """Of such a program."""
+        level = self.level(footprint)
         return max(level.copy, level.triad)
 
     def of(self, footprint: int) -> dict[str, float]:

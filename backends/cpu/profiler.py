@@ -144,6 +144,7 @@ class Profiler:
         self.lock = threading.Lock()
         self.mine = self.ended = False
         self.found: dict[int, tuple[Binding, Any, list[Recorder | None]]] = {}
+        self.measured: list[Measurement] = []
 
     def start(self) -> None:
         """Raises ArgumentError where another one measures."""
@@ -178,12 +179,12 @@ class Profiler:
                 if recorder is not None:
                     recorder.attach()
 
-    def stop(self) -> list[Measurement]:
-        """What was measured; every program runs as before."""
+    def stop(self) -> None:
+        """Every program runs as before; ``measured`` has what was measured."""
         global _running
         with no_interrupts():
             if not self.mine:
-                return []
+                return
             _running = None
             with self.lock:
                 self.ended = True
@@ -192,11 +193,10 @@ class Profiler:
                     for recorder in made:
                         if recorder is not None:
                             recorder.detach()
-            found = [self._measured(binding, made) for binding, _, made in self.found.values()]
+            self.measured = [m for binding, _, made in self.found.values() if (m := self._measured(binding, made)) is not None]
             self.found.clear()
             self.mine = False
             _one.release()
-        return [m for m in found if m is not None]
 
     def _measured(self, binding: Binding, made: list[Recorder | None]) -> Measurement | None:
         main, prepare = (None if r is None else r.runs() for r in made)

@@ -167,6 +167,8 @@ class ProgramProfile:
         self.dims, self.threads = dict(measured.dims), measured.threads
         self.machine: dict[str, float] = limits.of(measured.footprint)
         """The limits that its launches are held against: ``flops_per_second`` (float32) and ``bytes_per_second``."""
+        self.level: str = limits.level(measured.footprint).name
+        """Where the bytes come from: the smallest cache that holds all that a run touches, or memory."""
 
     @property
     def runs(self) -> int:
@@ -260,6 +262,13 @@ class ProgramProfile:
         runs = f"{self.runs} run{'s' * (self.runs != 1)} of {show_seconds(self.seconds)}" if self.runs else "not run, only prepared"
         return f"{self.name}{sizes}: {runs} on {threads}; {100 * self.busy:.0f} % in kernels{waiting}"
 
+    def limits(self) -> str:
+        """The limits in words."""
+        return (
+            f"limits: {self.machine['flops_per_second'] / 1e9:.0f} GFLOP/s, {self.machine['bytes_per_second'] / 1e9:.0f} GB/s from {self.level} "
+            f"(a run touches {_megabytes(self.measured.footprint)} MB)"
+        )
+
     def rows(self, most: int | None = None) -> list[list[str]]:
         """The launches as cells of a table: see :data:`COLUMNS`."""
         out = []
@@ -274,7 +283,7 @@ class ProgramProfile:
 
     def __str__(self) -> str:
         rows = self.rows(SHOWN)
-        lines = [self.title(), *_aligned([list(COLUMNS), *([c if len(c) <= 60 else c[:59] + "…" for c in row] for row in rows)])]
+        lines = [self.title(), self.limits(), *_aligned([list(COLUMNS), *([c if len(c) <= 60 else c[:59] + "…" for c in row] for row in rows)])]
         rest = self.launches[SHOWN:]
         if rest:
             lines.append(f"  and {len(rest)} more launches, {100 * sum(t.share for t in rest):.1f} % of the time")
@@ -284,7 +293,7 @@ class ProgramProfile:
         return f"<profile of {self.title()}>"
 
     def _repr_html_(self) -> str:
-        return f"<div><b>{escape(self.title())}</b>{_html_table(COLUMNS, self.rows())}</div>"
+        return f"<div><b>{escape(self.title())}</b><div>{escape(self.limits())}</div>{_html_table(COLUMNS, self.rows())}</div>"
 
 
 COLUMNS = ("share", "time", "calls", "operations", "MB", "GFLOP/s", "GB/s", "of limit", "bound", "kernel", "kind", "computes", "line")
@@ -317,8 +326,10 @@ class Profile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.seconds = time.perf_counter() - self._began
-        assert self._profiler is not None
-        self._measured = self._profiler.stop()
+        try:
+            self._profiler.stop()
+        finally:  # Ctrl-C waits for the end of stop(), and comes out of it
+            self._measured = self._profiler.measured
 
     @cached_property
     def programs(self) -> list[ProgramProfile]:
@@ -355,12 +366,7 @@ class Profile:
         if not self.programs:
             return f"nothing was measured: no program compiled for {self._backend.name} ran inside of the block"
         inside = sum(p.total for p in self.programs)
-        head = f"{show_seconds(self.seconds)} in the block, {show_seconds(inside)} ({100 * inside / self.seconds:.0f} %) in compiled programs"
-        limits = dict.fromkeys(
-            f"{p.threads} thread{'s' * (p.threads > 1)}: {p.machine['flops_per_second'] / 1e9:.0f} GFLOP/s, {p.machine['bytes_per_second'] / 1e9:.0f} GB/s"
-            for p in self.programs
-        )
-        return f"{head}\nlimits as measured, {'; '.join(limits)}"
+        return f"{show_seconds(self.seconds)} in the block, {show_seconds(inside)} ({100 * inside / self.seconds:.0f} %) in compiled programs"
 
     def __repr__(self) -> str:
         if self._measured is None:
@@ -368,8 +374,7 @@ class Profile:
         return f"<profile of {len(self._measured)} programs, {show_seconds(self.seconds)}>"
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<div>{escape(line)}</div>" for line in self._head().splitlines())
-        return f"<div>{lines}{''.join(p._repr_html_() for p in self.programs)}</div>"
+        return f"<div><div>{escape(self._head())}</div>{''.join(p._repr_html_() for p in self.programs)}</div>"
 
 
 def profile(target: str = "cpu") -> Profile:

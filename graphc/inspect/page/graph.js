@@ -122,16 +122,16 @@ function measures(box) {
   const p = program();
   if (box.group) {
     const g = box.group;
-    if (g.launch) return {...g, flops: g.launch.flops, bytes: g.launch.bytes, seconds: g.launch.seconds, roofline: p.distance(g.launch)};
-    return {flops: g.flops, bytes: g.bytes, seconds: g.seconds || undefined, roofline: g.least ? g.seconds / g.least : undefined};
+    if (g.launch) return {...g, flops: g.launch.flops, bytes: g.launch.bytes, seconds: g.launch.seconds, roofline: p.gap(g.launch.seconds, p.least(g.launch))};
+    return {flops: g.flops, bytes: g.bytes, seconds: g.seconds || undefined, roofline: p.gap(g.seconds, g.least)};
   }
   if (tree.kernels) {
     const l = p.launches[box.item];
-    return {flops: l.flops * (l.times || 1), bytes: l.bytes, seconds: l.seconds, roofline: p.distance(l)};
+    return {flops: l.flops * (l.times || 1), bytes: l.bytes, seconds: l.seconds, roofline: p.gap(l.seconds, p.least(l))};
   }
   const n = p.nodes[box.item];
   const launches = p.launchesOf.get(n.id) || [];
-  const far = launches.map(i => p.distance(p.launches[i])).filter(x => x !== undefined);
+  const far = launches.map(i => p.gap(p.launches[i].seconds, p.least(p.launches[i]))).filter(x => x !== undefined);
   return {flops: n.flops || 0, bytes: n.bytes || 0, seconds: p.seconds.get(n.id), roofline: far.length ? Math.max(...far) : undefined};
 }
 

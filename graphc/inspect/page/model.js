@@ -59,6 +59,7 @@ class Program {
     const measured = this.profile && this.profile.launches;
     this.seconds = new Map();
     if (!measured) return;
+    this.total = sum(measured, s => s || 0);
     this.launches.forEach((l, i) => {
       l.seconds = measured[i] === null ? undefined : measured[i];
       const total = sum(l.nodes, n => this.nodes[n].flops);
@@ -78,6 +79,9 @@ class Program {
 
   // Time over the least time: 1 is the roofline.
   distance(l) { return this.least(l) > 0 ? l.seconds / this.least(l) : undefined; }
+
+  // The same for colours, of a launch or of several: what has next to nothing to do is thousands of times too slow, and does not matter.
+  gap(seconds, least) { return least > 0 && seconds >= 0.005 * this.total ? seconds / least : undefined; }
 
   index(stage) {
     if (!this.indexes.has(stage)) this.indexes.set(stage, new Index(this, stage));
