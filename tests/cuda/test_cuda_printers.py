@@ -75,6 +75,22 @@ def test_float64_is_multiplied_in_the_same_tiles():
     assert "shared.array" in kernel.printed.text and "np.float64" in kernel.printed.text
 
 
+@pytest.mark.parametrize("shape", [(1, 8), (8, 1), (1, 3), (6, 4)])
+def test_a_weight_of_one_row_or_column_is_updated_in_place_by_its_own_threads(shape):
+    import graphc as gc
+    from graphc import nn, optim
+
+    weights = {}
+    x = normal(20, shape[1])
+    for target in ("cuda-sim", "reference"):
+        gc.set_seed(0)
+        model = gc.compile(nn.Linear(shape[1], shape[0]), gc.spec("N", shape[1]), loss="mse", optimizer=optim.Adam(0.1), target=target)
+        for _ in range(2):
+            model.train_on_batch(x, normal(20, shape[0], seed=1))
+        weights[target] = model.state_dict()["weight"]
+    np.testing.assert_allclose(weights["cuda-sim"], weights["reference"], rtol=1e-4)
+
+
 def test_tiles_follow_the_sizes():
     assert contract.choose_tile(4096, 4096, 1).rows == 128
     assert contract.choose_tile(1024, 1024, 1).rows == 64  # 64 blocks of 128 x 128 would leave half of the processors idle

@@ -219,6 +219,9 @@ class _Contraction(KernelText):
         for t in postorder([w.value for st in stages for w in st.points]):
             if t.op == "acc":
                 body.known[t] = f"{acc}[i * {tile.by_columns} + j * {VECTOR} + e]"
+        if not left.axes or not right.axes:
+            # one row or column: threads of others must not read what its thread writes
+            self.loads_from = len(self.blocks) - (1 if column is None else 2)
         for st in stages:
             if st.accs or st.writes:
                 raise CompileError(f"{self.nest.name}: a contraction followed by a fold in one kernel")
@@ -228,7 +231,7 @@ class _Contraction(KernelText):
             self.close()
         self.close_vector()
         self.close(4 if column is not None else 3)
-        self.vector = ""
+        self.vector, self.loads_from = "", 1
 
     def _in_fours(self) -> tuple[tuple[Stage, ...], Axis | None]:
         """The stages with the column axis in groups of four, and that axis; as they are where it cannot be split."""

@@ -97,6 +97,8 @@ class KernelText:
         self.device: set[str] = set()
         self.arrays: list[str] = []
         self.waiting: list[str] = []
+        self.loads_from = 1
+        """The number of the outermost block in which memory may be read: threads without a point touch none."""
 
     # -- parameters ------------------------------------------------------------------------------------------------------
     def _param(self, key: Any, kind: str, prefix: str, dtype: DType, value: Any) -> str:
@@ -281,8 +283,7 @@ class KernelText:
             names, attr = symbols(s.attr), self.index(s.attr)
         elif s.op == "arg":
             attr = self._param(s.attr, "number", "n", s.dtype, s.attr)
-        # a load stays inside the loop over points: threads without a point touch no memory
-        block = self._place(names, operands(s), 1 if s.op == "load" else 0)
+        block = self._place(names, operands(s), self.loads_from if s.op == "load" else 0)
         text = instruction(s.op, s.dtype, [self._held(a) for a in s.args], [a.dtype for a in s.args], attr)
         self.device |= device_functions(text)
         self.names[self.name(s, text, block)] = self.origins.get(s, s)
@@ -294,7 +295,7 @@ class KernelText:
         if local is None:
             local = self.array("local", VECTOR, node.dtype)
             at, needs = self.index(base), tuple(_scalars(base))
-            block = self._place(symbols(base), needs, 1)
+            block = self._place(symbols(base), needs, self.loads_from)
             self.device.add("load4")
             self.line(f"load4({local}, 0, {self.pointer(node)}, {at})", block)
             block.known[key] = local
