@@ -93,7 +93,7 @@ def test_the_kernels_run_without_the_bugs():
          r"divergent block: block 0, thread 40 does not reach line \d+: cuda.syncthreads\(\)"),
         (product, "for z in range(16)", "for z in range(15)", r"never written: l2 \(local float32\[16\]\) at 15"),
         (product, "store4(p2, j", "store4(p2, 1 + j", r"misaligned store of 4: o0 .* at 1 by"),
-        (product, " if m < s1:", " if m < 8 + s1:", r"store out of bounds: o0 .* at 1600 by block 1"),
+        (product, " if m < s0:", " if m < 8 + s0:", r"store out of bounds: o0 .* at 1600 by block 1"),
         (columns, "        cuda.syncthreads()\n        a0 = t0[lane]", "        a0 = t0[lane]", r"never written: t0 .*|race: t0 .* is read by"),
         (columns, "k * 32 + lane", "k * 32 + t", r"load out of bounds: t0 .* at 256"),
         (long_row, "            a0 = a0 + b0\n        cuda.syncthreads()", "            a0 = a0 + b0", r"race: t0 \(shared float32\[8\]\) at \d is written by block \d"),

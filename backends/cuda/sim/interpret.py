@@ -199,9 +199,12 @@ def _for(name: str, bounds: list[Code], body: list[Code]) -> Code:
         at = kind(start) if np.ndim(start) == 0 else start.astype(kind)
         while True:
             inside = at < stop
-            here = mask if np.ndim(inside) == 0 and inside else mask & inside
-            if not here.any():
-                return
+            if inside.all():
+                here = mask
+            else:
+                here = mask & inside
+                if not here.any():
+                    return
             g.names[name] = at
             for statement in body:
                 statement(g, here)
@@ -223,6 +226,10 @@ def _while(test: Code, body: list[Code]) -> Code:
 def _if(test: Code, body: list[Code], orelse: list[Code]) -> Code:
     def run(g: Grid, mask: np.ndarray) -> None:
         c = test(g, mask)
+        if c.all():  # the usual case: nothing to tell apart
+            for statement in body:
+                statement(g, mask)
+            return
         for here, part in ((mask & c, body), (mask & ~c, orelse)):
             if part and here.any():
                 for statement in part:
@@ -299,6 +306,8 @@ def _load(node: ast.Subscript, name: str, index: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
         m, at = _find(g, name, node), index(g, mask)
         if isinstance(m, Local):
+            if m.full and np.ndim(at) == 0 and 0 <= at < m.size:
+                return m.data[at].copy()
             if not mask.any():
                 return np.zeros(g.count, m.data.dtype)
             where = _local_places(g, m, at, mask, node)
@@ -325,9 +334,13 @@ def _store(node: ast.stmt, name: str, index: Code, value: Code) -> Code:
         if v.dtype != m.data.dtype:
             raise SimulationError(f"a {v.dtype} value is stored to {m}: {_show(node)}")
         if isinstance(m, Local):
-            where = _local_places(g, m, at, mask, node)
-            m.data[where] = v if mask is g.all else np.where(mask, v, m.data[where])
-            m.written[where] |= mask
+            if m.full and mask is g.all and np.ndim(at) == 0 and 0 <= at < m.size:
+                m.data[at] = v
+            else:
+                where = _local_places(g, m, at, mask, node)
+                m.data[where] = v if mask is g.all else np.where(mask, v, m.data[where])
+                m.written[where] |= mask
+                m.full = m.full or bool(m.written.all())
         else:
             _put(g, m, at, g.spread(v, mask), mask, 1, node)
         if g.report is not None:
@@ -346,8 +359,14 @@ def _load4(e: ast.Call) -> Code:
         if not isinstance(local, Local) or isinstance(m, Local) or not 0 <= n <= local.size - 4 or local.data.dtype != m.data.dtype:
             raise SimulationError(f"load4 goes from global or shared memory to four local elements of its type: {_show(e)}")
         if mask.any():
-            local.data[n : n + 4, mask] = _fetch(g, m, index(g, mask), mask, 4, e).reshape(-1, 4).T
-            local.written[n : n + 4] |= mask
+            four = _fetch(g, m, index(g, mask), mask, 4, e).reshape(-1, 4).T
+            if mask is g.all:
+                local.data[n : n + 4] = four
+            else:
+                local.data[n : n + 4, mask] = four
+            if not local.full:
+                local.written[n : n + 4] |= mask
+                local.full = bool(local.written.all())
 
     return run
 
@@ -360,7 +379,7 @@ def _store4(e: ast.Call) -> Code:
         m, local = _find(g, to, e), _find(g, source, e)
         if not isinstance(local, Local) or isinstance(m, Local) or local.size != 4 or local.data.dtype != m.data.dtype:
             raise SimulationError(f"store4 goes from four local elements to global or shared memory of their type: {_show(e)}")
-        if not local.written[:, mask].all():
+        if not local.full and not local.written[:, mask].all():
             raise SimulationError(f"load of memory that was never written: {local}, {_show(e)}")
         _put(g, m, index(g, mask), np.ascontiguousarray(local.data[:, mask].T).reshape(-1), mask, 4, e)
 
@@ -376,6 +395,10 @@ BINARY: dict[type, Callable[[Any, Any], Any]] = {
 COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
 }  # fmt: skip
+
+
+AS_THEY_ARE = {np.dtype(k) for k in ("float32", "float64", "int64", "uint64")}
+"""Types of two operands that need no conversion."""
 
 
 def _common(*values: Any) -> list[Any]:
@@ -426,7 +449,10 @@ def _name(e: ast.Name) -> Code:
 
 def _binary(op: Callable[[Any, Any], Any], left: Code, right: Code, divide: bool) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
-        x, y = _common(left(g, mask), right(g, mask))
+        x, y = left(g, mask), right(g, mask)
+        if x.dtype is y.dtype and x.dtype in AS_THEY_ARE and not (divide and x.dtype.kind != "f"):
+            return op(x, y)
+        x, y = _common(x, y)
         return op(x, y) if not divide or x.dtype.kind == "f" else op(x.astype(np.float64), y.astype(np.float64))
 
     return run

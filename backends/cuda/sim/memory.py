@@ -178,6 +178,7 @@ class Local:
         self.name, self.size = name, size
         self.data = np.zeros((size, lanes), dtype)
         self.written = np.zeros((size, lanes), bool)
+        self.full = False
 
     def __repr__(self) -> str:
         return f"{self.name} (local {self.data.dtype}[{self.size}])"
