@@ -118,7 +118,8 @@ def floats_to_round(dtype: str) -> np.ndarray:
     finite = np.sort(every[np.isfinite(every)])
     ties = ((finite[1:].astype(np.float64) + finite[:-1]) / 2).astype(np.float32)
     more = np.array([1e30, -1e30, 3.4e38, -3.4e38, 1e-45, -1e-45, 65519.9, 65520.0, 0.0, -0.0], np.float32)
-    return np.concatenate([every, ties, np.nextafter(ties, np.float32(np.inf)), np.nextafter(ties, np.float32(-np.inf)), more])
+    nans = np.array([0x7F800001, 0x7FFFFFFF, 0xFF800001, 0xFFFFFFFF], np.uint32).view(np.float32)  # only low bits, and bits that would carry
+    return np.concatenate([every, nans, ties, np.nextafter(ties, np.float32(np.inf)), np.nextafter(ties, np.float32(-np.inf)), more])
 
 
 @pytest.mark.parametrize("target", ["reference", "cpu"])
