@@ -14,7 +14,6 @@ from graphc.errors import CompileError, ParameterError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.ir.layout import row_major
-from graphc.ir.types import TensorType
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.limits import Limits
@@ -50,8 +49,6 @@ class _Cuda(Compiled):
         for node in self.lowered.graph.nodes:
             if node.op.kind == "custom":
                 raise CompileError(f"an operator without a scalar program runs on the reference only: {node!r}", hint="custom_op(..., scalar=)")
-            if isinstance(node.type, TensorType) and node.dtype.is_storage:
-                raise CompileError(f"{node.dtype} values are not yet on cuda-sim: {node!r}", hint='target="cpu", or float32')
         self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
         self.program = Program(self.schedule)
 
