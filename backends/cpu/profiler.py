@@ -21,6 +21,7 @@ from graphc.inspect.measured import Measurement, Runs
 from graphc.ir.dims import evaluate
 from graphc.ir.living import Living
 from graphc.runtime.interrupts import no_interrupts
+from graphc.runtime.memory import aligned_empty
 from graphc.schedule.launches import Launch
 
 from .machine import driver_words as w
@@ -38,6 +39,8 @@ EXECUTABLES: Living[CpuExecutable] = Living()
 NEXT, RUN, RUNS, FIRST, BYTES, PLACES = range(6)
 """Words of a thread's block, as in timed_code.py."""
 BEGIN, END = 0, 1
+BLOCK = 128
+"""Bytes of a block: processors fetch two cache lines at a time."""
 KEPT_BYTES = 8 << 20
 """Memory for the times of one thread of one program: the last runs that fit are kept."""
 KEPT_RUNS = 4096
@@ -102,7 +105,8 @@ class Recorder:
         run = 16 * len(walked)  # two times for each call, and two for the run
         self.places = 1 + max(1, min(KEPT_RUNS, KEPT_BYTES // run))  # one more: the place of the run that goes on, or was broken off
         self.times = np.empty((program.nthreads, self.places, len(walked), 2), np.int64)
-        self.threads = np.zeros((program.nthreads, 8), np.int64)
+        self.threads = aligned_empty(program.nthreads * BLOCK // 8, np.int64).reshape(program.nthreads, -1)
+        self.threads.fill(0)
         first = [int(self.times[t].ctypes.data) for t in range(program.nthreads)]
         self.threads[:, [RUN, FIRST]] = np.array([first, first]).T
         self.threads[:, BYTES], self.threads[:, PLACES] = run, self.places

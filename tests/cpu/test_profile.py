@@ -20,6 +20,7 @@ from graphc.backends.cpu.machine import timed_code
 from graphc.backends.cpu.machine.cache import default_cache
 from graphc.backends.cpu.machine.pool import LaunchList
 from graphc.inspect.chrome import chrome_events
+from graphc.inspect.measured import Runs
 
 HEAD = "from graphc.backends.cpu.machine.tiles import ptr_i64\n\n\ndef kernel(tid, nthreads, args, trip):\n"
 SPIN = "    out = ptr_i64(args[0])\n    for i in range(args[1] * (1 + tid * args[2])):\n        out[8 * tid] = out[8 * tid] * 3 + i\n"
@@ -80,7 +81,7 @@ def spinning(nthreads: int, rounds: list[int], uneven: int = 0, barrier: bool = 
 
 # -- what is measured ------------------------------------------------------------------------------------------------------
 def test_the_words_are_those_of_the_compiled_code():
-    for name in ("NEXT", "RUN", "RUNS", "FIRST", "BYTES", "PLACES", "BEGIN", "END"):
+    for name in ("NEXT", "RUN", "RUNS", "FIRST", "BYTES", "PLACES", "BEGIN", "END", "BLOCK"):
         assert getattr(profiler, name) == getattr(timed_code, name)
 
 
@@ -120,6 +121,23 @@ def test_who_is_early_waits_for_the_others():
     assert slowest >= max(each) > 1.5 * min(each)
     for t, a, b in runs.waiting(4):
         assert a in (runs.times[t, 4, 0, 1], runs.times[t, 4, 1, 1]) and b >= a
+
+
+def test_sums_of_known_times():
+    """Two threads and three runs of: launch 4, then twice launch 2 behind barriers. By hand, in nanoseconds."""
+    spans = np.array([[[0, 100], [1000, 1200], [2000, 2100]], [[10, 90], [1010, 1190], [2000, 2100]]])
+    calls = [
+        [[[0, 30], [40, 50], [60, 100]], [[1000, 1100], [1110, 1120], [1150, 1200]], [[2000, 2020], [2040, 2050], [2060, 2090]]],
+        [[[10, 40], [40, 60], [60, 80]], [[1010, 1110], [1110, 1150], [1150, 1160]], [[2000, 2040], [2040, 2060], [2060, 2100]]],
+    ]
+    runs = Runs(3, spans, np.array(calls), np.array([4, 2, 2]), np.array([False, True, True, False]))
+    assert runs.whole.tolist() == [100, 200, 100] and runs.usual in (0, 2)
+    # of launch 2 the slower thread takes 20 + 40, 40 + 50 and 20 + 40
+    assert runs.seconds(2) == (pytest.approx(60e-9), [pytest.approx(50e-9), pytest.approx(50e-9)])
+    assert runs.seconds(4) == (pytest.approx(40e-9), [pytest.approx(30e-9), pytest.approx(40e-9)]) and runs.seconds(0) is None
+    assert runs.busy().tolist() == [[80, 160, 60], [70, 150, 100]]
+    assert runs.waits().tolist() == [[20, 40, 30], [0, 0, 0]]
+    assert runs.waiting(1) == [(0, 1100, 1110), (0, 1120, 1150), (1, 1110, 1110), (1, 1150, 1150)]
 
 
 def test_the_last_runs_are_kept(monkeypatch):
@@ -240,19 +258,25 @@ def test_what_runs_only_for_new_parameters():
     model = gc.compile(nn.Linear(64, 64), gc.spec(8, 64), threads=1)
     x = np.ones((8, 64), "float32")
     static = [i for i, launch in enumerate(model.executables["predict"].schedule.launches()) if launch.static]
-    assert static
+    assert len(static) == 1
     model.predict(x)
+    last = None
 
     def calls():
+        nonlocal last
         with gc.profile() as p:
             model.predict(x)
             model.predict(x)
+        last = p.programs[0]
         return {t.launch: t.calls for t in p.programs[0].launches}, p.programs[0].record()
 
     found, record = calls()
     assert not found.keys() & set(static) and all(record["launches"][i] is None for i in static) and set(found.values()) == {2}
     model.load_state_dict(model.state_dict())
-    found, _ = calls()
+    found, record = calls()
+    (prepared,) = (t for t in last.launches if t.launch == static[0])
+    assert record["launches"][static[0]] == pytest.approx(prepared.seconds / 2)  # a run's part of it
+    assert sum(t.seconds * t.runs for t in last.launches) * prepared.share == pytest.approx(prepared.seconds)
     assert all(found[i] == 1 for i in static) and sorted(found.values())[-1] == 2
 
 

@@ -9,13 +9,14 @@ from graphc.backends.cpu.machine.sync import call_kernel, get, now, put, words
 # words of a call's block
 KERNEL, ARGS, THREADS = 0, 1, 2
 BEGIN, END = 0, 1  # for KERNEL in the rows around the list, with what it is in ARGS
-# words of a thread's block, each thread on a cache line of its own
+# words of a thread's block, each thread on cache lines of its own
 NEXT, RUN, RUNS, FIRST, BYTES, PLACES = 0, 1, 2, 3, 4, 5
+BLOCK = 128
 
 
 def kernel(tid, nthreads, args, trip):
     """Calls KERNEL with ARGS and writes when it began and ended; begins or ends a run where KERNEL is 0."""
-    mine = words(args[THREADS] + 64 * tid)
+    mine = words(args[THREADS] + BLOCK * tid)
     if args[KERNEL] != 0:
         at = get(mine, NEXT)
         put(words(at), 0, now())
