@@ -70,6 +70,11 @@ class Function:
         """Whether it is compiled already."""
         return self._executable is not None
 
+    def renew(self) -> None:
+        """Forgets the compiled program; the next call compiles it as it would be compiled now."""
+        with self._lock:
+            self._executable = self._quick = None
+
     def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs on arrays that are already checked. Raises :class:`NonFiniteError` with the first operator that failed."""
         try:

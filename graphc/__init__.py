@@ -51,6 +51,7 @@ _NAMES = {
     "stop_gradient": ".frontend.differentiate:stop_gradient",
     "text": ".frontend.text",
     "trace": ".frontend.trace:trace",
+    "tune": ".frontend.tune:tune",
     "value_and_grad": ".frontend.differentiate:value_and_grad",
 }
 _ERRORS = (

@@ -73,10 +73,10 @@ def _version(name: str) -> str:
 
 
 def kernel_cache(action: str) -> int:
-    """Lists the kernels with the first line of their text, or deletes them."""
+    """Lists the kernels with the first line of their text, or deletes them, and what ``gc.tune`` has measured."""
     folder, files = _cache_files()
     if action == "clear":
-        for f in [*files, *folder.glob("g_*")]:
+        for f in [*files, *folder.glob("g_*"), *folder.glob("tuned.json")]:
             f.unlink(missing_ok=True)
         print(f"{len(files)} files removed from {folder}")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from graphc.ir.graph import Graph
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .lowering import CpuLowering
     from .peaks import Peaks
     from .profiler import Profiler
+    from .tuning import Tuning
 
 __all__ = ["BACKEND", "CpuBackend"]
 
@@ -39,6 +41,12 @@ class CpuBackend:
         from .lowering import CpuLowering
 
         return CpuLowering(graph, **options)
+
+    def tune(self, graph: Graph, store: ParameterStore | None, inputs: Mapping[str, Any], **options: Any) -> Tuning:
+        """Measures the walks of a graph's contractions and keeps the faster ones, for ``gc.tune``; the store stays as it is."""
+        from .tuning import tune
+
+        return tune(graph, store, inputs, **options)
 
     def profiler(self) -> Profiler:
         """What measures programs, for ``gc.profile``: ``start()``, ``stop()``, and then ``measured``, a list of Measurement."""

@@ -27,6 +27,7 @@ from .machine.cache import default_cache
 from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
+from .measured_walks import measured_walks
 from .profiler import EXECUTABLES, measure_too
 from .program import Program
 from .slots import working_bytes
@@ -43,14 +44,21 @@ class CpuExecutable(Compiled):
     target = "cpu"
 
     def __init__(
-        self, graph: Graph, store: ParameterStore | None, *, threads: int | None = None, width: int | None = None, progress: Any = None
+        self,
+        graph: Graph,
+        store: ParameterStore | None,
+        *,
+        threads: int | None = None,
+        width: int | None = None,
+        progress: Any = None,
+        walks: Mapping[str, str] | None = None,
     ):
         if store is None and any(i.role != "arg" for i in graph.inputs):
             raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")
         self.graph = graph
         self.store = store
         self.threads = threads or default_threads()
-        self.facts: Facts = host_facts(width)
+        self.facts: Facts = host_facts(width, measured_walks(self.threads) if walks is None else walks)
         self.progress = progress
         self.check = os.environ.get("GRAPHC_CHECK", "")
         if self.check not in ("", "schedule", "bounds"):

@@ -16,6 +16,7 @@ from .executable import CpuExecutable
 from .machine.cache import key_of
 from .machine.pool import default_threads
 from .machine_facts import host_facts
+from .measured_walks import measured_walks
 from .program import print_kernels
 from .slots import working_bytes
 
@@ -29,7 +30,7 @@ class CpuLowering(Lowering):
 
     def __init__(self, graph: Graph, width: int | None = None):
         self.graph = graph
-        facts = host_facts(width)
+        facts = host_facts(width, measured_walks(default_threads()))
         self.lowered = lower(graph, Settings(facts.width, {}, may_choose=bool(graph.updates)))
         self.schedule = schedule_graph(self.lowered.graph, self.lowered.layouts, facts.limits())
         kernels = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,17 @@ class ParameterStore:
                 for slot, data in packed:
                     slot.buffer[:] = data
                 self.version += 1
+
+    def copy(self) -> ParameterStore:
+        """A store of its own with the same values in the same layouts: what runs on it leaves this one as it is."""
+        self._bring()
+        made = ParameterStore()
+        with self.lock:
+            for name, slot in self.slots.items():
+                buffer = aligned_empty(slot.buffer.size, slot.buffer.dtype, f"a copy of {slot.role} {name!r}")
+                buffer[:] = slot.buffer
+                made.slots[name] = replace(slot, buffer=buffer)
+        return made
 
     def relayout(self, name: str, layout: Layout) -> None:
         """Stores a value in another layout from now on (its logical value stays)."""

@@ -2,7 +2,7 @@
 
 The tile is MR rows by NR lanes; each step of K multiplies a column of A by a row of B (:mod:`products`). Tiles at the edges run
 the same text with fewer valid rows and lanes. Threads take equal runs of tiles, panel by panel, so that a panel of B stays in cache
-while rows of A stream past it; where K is long, they take parts of K in turn (:mod:`passes`).
+while rows of A stream past it, or in another order where that is faster (:mod:`walks`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from graphc.loops.scalar import Scalar, loads, postorder
 
 from ..machine_facts import Facts
 from .emit import Emitter, Lanes
-from .passes import in_passes, open_passes
+from .passes import open_passes
 from .products import Column, count_tiles, open_tiles, products, sum_over_k
 from .text import Printed
+from .walks import chosen
 
 __all__ = ["print_contract"]
 
@@ -27,10 +28,11 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     rows, lanes = tile_shape(nest, buffers, facts)
     out = Emitter(buffers, Lanes(c.n.name, lanes, "nv"), Lanes(c.m.name, rows, "mv"), comment)
     count_tiles(out, nest, rows, lanes)
-    if in_passes(nest):
+    walk = chosen(nest, buffers, facts)
+    if walk == "passes":
         open_passes(out, nest, rows, lanes)
     else:
-        open_tiles(out, nest, rows, lanes)
+        open_tiles(out, nest, rows, lanes, walk)
         _prefetch(out, nest)
         out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
         if c.a.op == "load":

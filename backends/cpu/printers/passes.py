@@ -7,48 +7,21 @@ the caches; what lies far apart is copied to one place first.
 from __future__ import annotations
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient, prod, substitute
+from graphc.ir.dims import coefficient, substitute
 from graphc.loops.nest import Axis, Nest
 
 from .emit import Emitter, lane_stride
-from .products import GROUP, Column, is_stored, open_tiles, products, sum_over_k
+from .products import GROUP, Column, open_tiles, products, sum_over_k
+from .walks import jumps
 
-__all__ = ["in_passes", "open_passes"]
+__all__ = ["open_passes"]
 
 PASS = 24_576
 """Elements of both operands that one pass of a convolution's gradient reads: they should stay in the second cache."""
 STEPS = 256
 """Steps of K of one pass of a matrix product: a panel's part of the right operand fits the first cache."""
-LONG = 768
-"""Steps of K from which on passes pay."""
-MANY = 1 << 14
-"""Elements of a result from which on a sum over a batch of unknown size is made in passes."""
 RUN = 1024
 """Tiles of which the sums are kept between passes."""
-
-
-def in_passes(nest: Nest) -> bool:
-    """Whether K is walked in passes over many tiles, with their sums kept in memory between them. Where K is long, tiles one by
-    one would read both operands from far memory, again and again."""
-    c = nest.contract
-    assert c is not None
-    if c.a.op != "load" or not is_stored(c.b):
-        return False
-    steps = prod(k.size for k in c.k)
-    if not isinstance(steps, int):
-        return _tall(nest)
-    if len(c.k) > 1:
-        return steps >= LONG and _tall(nest)
-    wide = not isinstance(c.m.size, int) or c.m.size >= 128
-    return steps >= LONG or (steps >= 128 and wide and _jumps(nest, 32))
-
-
-def _tall(nest: Nest) -> bool:
-    """Whether the result is known to have many elements, so that it is K that is summed over a batch."""
-    c = nest.contract
-    assert c is not None
-    sizes = [x.size for x in (*c.batch, c.m, c.n)]
-    return all(isinstance(x, int) for x in sizes) and (len(c.k) > 1 or prod(sizes) >= MANY)  # type: ignore[operator]
 
 
 def open_passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
@@ -69,12 +42,12 @@ def open_passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     out.line(f"last = {out.fn('least')}(first + {RUN}, {last})")
     out.open(f"for k0 in range(0, kn if kn > 0 else 1, {step}):")  # an empty sum is a sum too
     out.line(f"k1 = {out.fn('least')}(k0 + {step}, kn)")
-    packs, turns = not around and _jumps(nest, lanes), not around and _turned(nest, rows)
+    packs, turns = not around and jumps(nest, lanes), not around and _turned(nest, rows)
     if packs:
         out.line("packed = -1")
     if turns:
         out.line("turned = -1")
-    open_tiles(out, nest, rows, lanes, "first, last", groups=True)
+    open_tiles(out, nest, rows, lanes, "passes", "first, last")
     place = f"{kept} + (u - first) * {rows * lanes}, {lanes}"
     out.line(f"acc = {out.make('zeros', c.a.dtype, rows, lanes)}()")
     out.open("if k0 > 0:")
@@ -116,14 +89,6 @@ def _open_axes(out: Emitter, axes: list[Axis]) -> None:
         left = f"kq{i}"
     for i, x in enumerate(axes):
         out.vars[x.name] = f"ka{i}" if i else left
-
-
-def _jumps(nest: Nest, lanes: int) -> bool:
-    """Whether the rows of the right operand lie so far apart that a part of it is better copied to one place first."""
-    c = nest.contract
-    assert c is not None
-    step = coefficient(c.b.attr[1][0], c.k[-1].name)
-    return not isinstance(step, int) or step > 4 * lanes
 
 
 def _pitch(rows: int) -> int:

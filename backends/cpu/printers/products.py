@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient, prod, substitute
+from graphc.ir.dims import coefficient, substitute
 from graphc.ir.dtypes import int64
 from graphc.loops.nest import Nest
 from graphc.loops.products import conditions
@@ -18,8 +18,6 @@ from .text import Scope
 
 __all__ = ["GROUP", "Column", "count_tiles", "is_stored", "open_tiles", "products", "sum_over_k"]
 
-SHALLOW = 64
-"""Steps of K up to which tiles are made in the order of the result's rows."""
 GROUP = 32
 """Tiles of rows that go through all panels together."""
 
@@ -34,9 +32,9 @@ def count_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     out.line("units = " + " * ".join(["mt * nt", *(out.size(x.size) for x in c.batch)]))
 
 
-def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "", groups: bool = False) -> None:
+def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, walk: str, share: str = "") -> None:
     """The loop over tiles, this thread's or the ``share``: ``m0`` and ``n0`` are a tile's first row and lane, ``mv`` and ``nv`` how
-    many are valid. With ``groups`` a few hundred rows go through all panels before the next ones do; ``q`` tells panels apart."""
+    many are valid. In "passes" a few hundred rows go through all panels before the next ones do; ``q`` tells panels apart."""
     c = nest.contract
     assert c is not None
     m, n = (out.size(x.size) if x.size != 1 else "1" for x in (c.m, c.n))
@@ -44,12 +42,12 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "",
     for i, x in enumerate(c.batch):
         out.vars[x.name] = f"b{i}"
     out.vars[c.m.name], out.vars[c.n.name] = "m0", "n0"
-    if groups:
+    if walk == "passes":
         out.line(f"gs = (mt + (mt + {GROUP - 1}) // {GROUP} - 1) // ((mt + {GROUP - 1}) // {GROUP}) if mt > 0 else 1")
     share = share or "units * tid // nthreads, units * (tid + 1) // nthreads"
     out.open(f"for u in range({share}):", frozenset(x.name for x in nest.outer))
     div = out.fn("div_pos")
-    if groups:
+    if walk == "passes":
         out.line(f"left = {div}(u, mt * nt)")
         out.line("r = u - left * (mt * nt)")
         out.line(f"g = {div}(r, gs * nt)")
@@ -59,7 +57,7 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "",
         out.line(f"m0 = (g * gs + r - p * gt) * {rows}")
         out.line(f"n0 = p * {lanes}")
         out.line("q = left * nt + p")
-    elif _shallow(nest):
+    elif walk == "rows":
         out.line(f"q = {div}(u, nt)")
         out.line(f"n0 = (u - q * nt) * {lanes}")
         if batch:
@@ -85,14 +83,6 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, share: str = "",
     out.line(f"mv = {out.fn('least')}({rows}, {m} - m0)")
     out.line(f"nv = {out.fn('least')}({lanes}, {n} - n0)")
     out.acc_names[0] = ("acc", (True, True), out.chain[-1])
-
-
-def _shallow(nest: Nest) -> bool:
-    """Whether a sum is so short that writing the result is most of the work: tiles then follow each other along its rows."""
-    c = nest.contract
-    assert c is not None
-    steps = prod(k.size for k in c.k)
-    return isinstance(steps, int) and steps <= SHALLOW
 
 
 def is_stored(operand: Scalar) -> bool:
