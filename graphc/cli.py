@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     viz.add_argument("-o", "--out", type=Path, help="the file (.html, or .json for the data; default: the source's name with .html)")
     viz.add_argument("--target", default="cpu", help="what a saved graph is lowered for (default: cpu)")
     viz.add_argument("--text", action="store_true", help="print passes, kernels and costs instead")
+    viz.add_argument("--profile", action="store_true", help="measure the script while it runs: the report has times")
     viz.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     warm = commands.add_parser("warm", help="compile what a script will need, so that it starts at once later: it runs with one batch an epoch")
     warm.add_argument("script", type=Path, help="a script (.py); its own arguments stand behind it")
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command == "viz":
         from .inspect.command import view
 
-        return view(args.source, args.out, args.target, args.text, args.arguments)
+        return view(args.source, args.out, args.target, args.text, args.arguments, args.profile)
     if args.command == "datasets":
         return int(importlib.import_module("graphc.frontend.datasets.command").run(args.action, args.names))
     return doctor() if args.command == "doctor" else kernel_cache(args.action)

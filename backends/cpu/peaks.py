@@ -29,6 +29,8 @@ L2, L3 = 1 << 20, 32 << 20
 LARGEST = 256 << 20
 CHAINS = 12
 """Independent sums: enough to hide the latency of two units, few enough for sixteen registers."""
+APART = 1024 + 16
+"""Numbers between arrays: rows a power of two apart would share the sets of a cache."""
 SECONDS = 0.1
 """For each number."""
 
@@ -128,7 +130,7 @@ def measured_peaks(threads: int) -> Peaks:
     if sizes[3] > 2 * sizes[2] * threads:
         levels.append(("L3", sizes[3], max(sizes[3] // 2, levels[0][1])))
     levels.append(("memory", 0, min(max(4 * sizes[3], 64 << 20), LARGEST)))
-    memory = aligned_empty(levels[-1][2] // 2 + threads * 4096, np.float32, "measuring the machine")
+    memory = aligned_empty(levels[-1][2] // 4 + 3 * APART, np.float32, "measuring the machine")
     memory.fill(0.5)
     made = [Level(name, capacity, *(_rate(text, count, footprint, threads, memory) for text, count in ((COPY, 2), (TRIAD, 3)))) for name, capacity, footprint in levels]
     return Peaks(threads, max(_flops(w, threads) for w in widths), tuple(made))
@@ -147,7 +149,7 @@ def _rate(text: str, arrays: int, footprint: int, threads: int, memory: np.ndarr
     """Bytes a second of a kernel that walks ``arrays`` arrays, ``footprint`` bytes together, with all threads at once."""
     lanes = host_facts().width
     part = footprint // 4 // arrays // threads // (4 * lanes) * 4 * lanes
-    apart = part * threads + 1024 + 16  # not a power of two from each other
+    apart = part * threads + APART
     args = np.array([*(memory.ctypes.data + 4 * min(i, arrays - 1) * apart for i in range(3)), part, 0], np.int64)
     turns, runs = _tried(text, lanes, args, 4, threads)
     return 4e9 * arrays * part * threads * turns / float(runs.whole.min())

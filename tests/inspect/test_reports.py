@@ -150,6 +150,17 @@ def test_the_command_makes_reports(tmp_path):
     assert run(*viz, "missing.graphc", cwd=tmp_path).returncode == 1
 
 
+def test_the_command_measures(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    viz = ("-m", "graphc.cli", "viz")
+    done = run(*viz, "script.py", "--profile", "-o", "x.html", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    f, g = data_in(tmp_path / "x.html")["programs"]
+    assert f["profile"]["runs"] == 1 and f["dims"] == {"N": 1} and "profile" not in g  # g is the reference's
+    done = run(*viz, "--profile", "script.py", "--text", "fail", cwd=tmp_path)
+    assert done.returncode == 1 and "f, N = 1: 1 run of" in done.stdout and "after the compiling" in done.stderr
+
+
 def test_the_command_shows_saved_models_and_data(tmp_path):
     from graphc.inspect.command import view
 
