@@ -15,7 +15,7 @@ import pytest
 
 import graphc as gc
 import graphc.ops as ops
-from graphc import nn
+from graphc import cli, nn
 from graphc.backends.cpu import measured_walks, tuning
 from graphc.backends.cpu.executable import CpuExecutable
 from graphc.backends.cpu.machine.pool import default_threads
@@ -259,6 +259,13 @@ def test_a_table_that_cannot_be_written_holds_for_the_process(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"cannot be written .* holds for this process"):
         made.keep(2, {"d": ("words", "rows")})
     assert made.walks(2) == {"d": "rows"}
+
+
+def test_clearing_the_cache_clears_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    WalkTable(tmp_path).keep(2, {"d": ("words", "rows")})
+    monkeypatch.setattr(cli, "_cache_files", lambda: (tmp_path, []))
+    assert cli.main(["cache", "clear"]) == 0
+    assert not (tmp_path / FILE).exists()
 
 
 def test_only_what_is_compiled_for_the_cpu_is_tuned():

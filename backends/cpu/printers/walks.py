@@ -5,8 +5,9 @@
 - "passes": many tiles get a part of their sums at a time (:mod:`.passes`): for sums so long that tiles one by one would read both
   operands from far memory, again and again.
 
-All give the same result within rounding (every element is summed in the order of K; nobody may rely on the bits). A cost model chooses, unless the table of measured walks in the facts says otherwise (``gc.tune``). A walk is
-chosen by the :func:`signature` of a contraction, which says what its time depends on and nothing else: equal layers share an entry.
+All give the same result within rounding (every element is summed in the order of K; nobody may rely on the bits). A cost model
+chooses, unless the table of measured walks in the facts says otherwise (``gc.tune``). A walk is chosen by the :func:`signature` of a
+contraction, which says what its time depends on and nothing else: equal layers share an entry.
 """
 
 from __future__ import annotations
