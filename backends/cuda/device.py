@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-__all__ = ["ballot", "from_bfloat16", "from_half", "load4", "lowest_bit", "shuffle_xor", "store4", "to_bfloat16", "to_half"]
+__all__ = ["ballot", "from_bfloat16", "from_half", "load4", "lowest_bit", "mma_bf16", "mma_tf32", "shuffle_xor", "store4", "to_bfloat16", "to_half"]
 
 I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -147,3 +147,47 @@ def to_bfloat16(typingctx: Any, value: Any) -> Any:
         return builder.trunc(builder.select(builder.fcmp_unordered("uno", args[0], args[0]), quiet, rounded), I16)
 
     return types.uint16(types.float32), codegen
+
+
+def _mma(name: str, doc: str, text: str, convert: str, pairs: int) -> Any:
+    """A product of fragments on tensor cores, added to four sums of the thread: ``c[first:first + 4] += a * b``. ``a`` and ``b`` hold the
+    thread's part of the fragments in float32; ``convert`` rounds one value, or packs two."""
+
+    def typed(typingctx: Any, c: Any, first: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            f32 = ir.FloatType()
+            start = builder.sext(args[1], I64) if args[1].type.width < 64 else args[1]
+
+            def element(kind: int, at: Any) -> Any:
+                return _address(context, builder, sig.args[kind], args[kind], at)
+
+            def fragment(kind: int, i: int) -> Any:
+                # of two packed values the later one is named first, and lies in the high half
+                values = [builder.load(element(kind, I64(i * pairs + h))) for h in reversed(range(pairs))]
+                return builder.asm(ir.FunctionType(I32, [f32] * pairs), convert, ",".join(["=r"] + ["f"] * pairs), values, False)
+
+            sums = [element(0, builder.add(start, I64(i))) for i in range(4)]
+            words = [fragment(2, i) for i in range(4)] + [fragment(3, i) for i in range(2)]
+            values = words + [builder.load(p) for p in sums]
+            result = ir.LiteralStructType([f32] * 4)
+            kinds = ir.FunctionType(result, [v.type for v in values])
+            made = builder.asm(kinds, text, ",".join(["=f"] * 4 + ["r"] * 6 + ["f"] * 4), values, True)
+            for i, p in enumerate(sums):
+                builder.store(builder.extract_value(made, i), p)
+            return context.get_dummy_value()
+
+        return types.void(c, first, a, b), codegen
+
+    typed.__name__, typed.__doc__ = name, doc
+    return intrinsic(typed)
+
+
+_OPERANDS = "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
+mma_tf32 = _mma(
+    "mma_tf32", "Rows of 8 by columns of 8, rounded to TF32.", f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_OPERANDS}",
+    "cvt.rna.tf32.f32 $0, $1;", 1,
+)  # fmt: skip
+mma_bf16 = _mma(
+    "mma_bf16", "Rows of 16 by columns of 16, rounded to bfloat16.", f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_OPERANDS}",
+    "cvt.rn.bf16x2.f32 $0, $1, $2;", 2,
+)  # fmt: skip

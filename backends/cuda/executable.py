@@ -37,7 +37,7 @@ BINDINGS = 16
 class _Cuda(Compiled):
     """A graph as CUDA kernels. Parameters lie row by row."""
 
-    def __init__(self, graph: Graph, store: ParameterStore | None = None):
+    def __init__(self, graph: Graph, store: ParameterStore | None = None, precision: str = "float32"):
         if store is None and any(i.role != "arg" for i in graph.inputs):
             raise CompileError(f"graph {graph.name} has parameters or state, but there is no store")
         self.graph = graph
@@ -50,7 +50,7 @@ class _Cuda(Compiled):
             if node.op.kind == "custom":
                 raise CompileError(f"an operator without a scalar program runs on the reference only: {node!r}", hint="custom_op(..., scalar=)")
         self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
-        self.program = Program(self.schedule)
+        self.program = Program(self.schedule, precision)
 
     def _fitted(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The arguments as arrays of their types, and the values of named dims."""
@@ -97,9 +97,9 @@ class CudaExecutable(_Cuda):
 
     target = "cuda"
 
-    def __init__(self, graph: Graph, store: ParameterStore | None = None, device: int = 0):
+    def __init__(self, graph: Graph, store: ParameterStore | None = None, device: int = 0, precision: str = "float32"):
         self.gpu = gpu.open_gpu(device)  # the error that there is none comes before any work
-        super().__init__(graph, store)
+        super().__init__(graph, store, precision)
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

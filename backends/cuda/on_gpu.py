@@ -8,7 +8,7 @@ from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
 
 from ..base import Option
-from . import gpu
+from . import PRECISION, gpu
 from .executable import CudaExecutable
 
 __all__ = ["BACKEND", "CudaBackend"]
@@ -18,16 +18,19 @@ class CudaBackend:
     """Prints a graph's nests as CUDA kernels and runs them on a GPU; without one it is an error, never a run on the CPU."""
 
     name = "cuda"
-    options: ClassVar = {"device": Option(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "the number of a GPU, from 0")}
+    options: ClassVar = {
+        "device": Option(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "the number of a GPU, from 0"),
+        "precision": PRECISION,
+    }
 
     @staticmethod
-    def require(device: int = 0) -> None:
+    def require(device: int = 0, precision: str = "float32") -> None:
         """Raises :class:`DeviceUnavailableError`, with cause and fix, where there is no such GPU."""
         gpu.open_gpu(device)
 
-    def compile(self, graph: Graph, store: ParameterStore | None = None, device: int = 0) -> CudaExecutable:
-        """The executable of a graph. Option: ``device``, the number of the GPU."""
-        return CudaExecutable(graph, store, device)
+    def compile(self, graph: Graph, store: ParameterStore | None = None, device: int = 0, precision: str = "float32") -> CudaExecutable:
+        """The executable of a graph. Options: ``device``, the number of the GPU, and ``precision``, as for "cuda-sim"."""
+        return CudaExecutable(graph, store, device, precision)
 
 
 BACKEND = CudaBackend()

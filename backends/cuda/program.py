@@ -20,7 +20,7 @@ from .printers.text import Param, Printed
 
 __all__ = ["Kernel", "KernelLaunch", "Program", "argument", "check_indices", "grid"]
 
-PRINTERS = {"map": print_loops, "row": print_loops, "contract": print_contract, "scatter": print_scatter}
+PRINTERS = {"map": print_loops, "row": print_loops, "scatter": print_scatter}
 BLOCKS = 256
 """Most blocks of a launch: kernels walk the rest in strides of the grid."""
 
@@ -67,13 +67,16 @@ def check_indices(schedule: Schedule, dims: Mapping[str, int]) -> None:
 class Program:
     """The kernels of a schedule as text, and their run on the simulator."""
 
-    def __init__(self, schedule: Schedule):
+    def __init__(self, schedule: Schedule, precision: str = "float32"):
         self.schedule = schedule
         self.kernels: dict[Launch, KernelLaunch] = {}
         for item in schedule.launches():
             nest = item.nest
             comment = f"{nest.kind}: {' '.join(n.op.name for n in nest.nodes)}"
-            printed = PRINTERS[nest.kind](nest, schedule.buffers, comment)
+            if nest.kind == "contract":
+                printed = print_contract(nest, schedule.buffers, comment, precision)
+            else:
+                printed = PRINTERS[nest.kind](nest, schedule.buffers, comment)
             name = f"kernel_{blake2b(printed.text.encode(), digest_size=6).hexdigest()}"
             self.kernels[item] = KernelLaunch(item, printed, Kernel(name, printed.text))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -97,6 +98,36 @@ def test_tiles_follow_the_sizes():
     assert contract.choose_tile(100_000, 10, 1).columns == 16
     assert contract.choose_tile(sym("N"), 10, 1).rows == 32  # not known: as if it were 1,024
     assert contract.choose_tile(16, 4096, 8).rows == 16
+
+
+# -- tensor cores ------------------------------------------------------------------------------------------------------------
+def rounded(x, precision):
+    """Values as the tensor cores take them."""
+    if precision == "bf16":
+        return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+    return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("m,n,k", [(5, 10, 3), (33, 65, 17), (130, 68, 48)])
+def test_products_on_tensor_cores_round_factors_and_not_sums(precision, m, n, k):
+    a, b, c = normal(m, k), normal(k, n, seed=1), normal(n, seed=2)
+    graph, given = build_graph(lambda a, b, c: (a @ b + c).relu(), a, b, c)
+    exe = compile_graph(graph, "cuda-sim", precision=precision)
+    (kernel,) = exe.kernels
+    assert f"mma_{precision}(" in kernel.printed.text and kernel.printed.team.threads == 256
+    wanted = np.maximum(rounded(a, precision) @ rounded(b, precision) + c, 0)
+    np.testing.assert_allclose(exe(given)["o0"], wanted, rtol=1e-5, atol=1e-5)
+    assert np.abs(wanted - np.maximum(a.astype(float) @ b + c, 0)).max() > 1e-5  # it makes a difference
+
+
+def test_convolutions_run_on_tensor_cores_too_and_float64_does_not():
+    x, w = normal(2, 3, 9, 8), normal(5, 3, 3, 3, seed=1)
+    graph, given = build_graph(lambda x, w: ops.conv(x, w, padding=1), x, w)
+    found, wanted = compile_graph(graph, "cuda-sim", precision="tf32")(given), compile_graph(graph, "reference")(given)
+    np.testing.assert_allclose(found["o0"], wanted["o0"], rtol=5e-3, atol=2e-2)
+    graph, _ = build_graph(lambda a: a @ a, normal(8, 8, dtype=np.float64))
+    assert "mma" not in compile_graph(graph, "cuda-sim", precision="bf16").as_text("kernels")
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------------

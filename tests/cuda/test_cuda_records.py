@@ -17,7 +17,7 @@ from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
 from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
 
-DEVICE = {"ballot", "load4", "lowest_bit", "shuffle_xor", "store4", "from_half", "to_half", "from_bfloat16", "to_bfloat16"}
+DEVICE = {"mma_bf16", "mma_tf32", "ballot", "load4", "lowest_bit", "shuffle_xor", "store4", "from_half", "to_half", "from_bfloat16", "to_bfloat16"}
 FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu|machine", re.IGNORECASE)
 
 

@@ -88,6 +88,17 @@ def test_kernels_have_the_instructions_that_they_are_made_for(fn, wanted):
 
 
 @needs_compiler
+@pytest.mark.parametrize("precision,instruction", [("tf32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"), ("bf16", "mma.sync.aligned.m16n8k16.row.col.f32.bf16")])
+def test_products_compile_for_tensor_cores(precision, instruction, tmp_path):
+    graph, _ = build_graph(lambda a, b: (a @ b).relu(), X, np.zeros((72, 80), np.float32))
+    (k,) = compile_graph(graph, "cuda-sim", precision=precision).kernels
+    for arch in ("sm_80", "sm_90a"):
+        made = compile_kernel(k.printed, arch, tmp_path)
+        assert made.spills == made.stack == 0 and made.registers <= 128
+    assert ptx_of(k.printed, "sm_80").count(instruction) >= 4  # two times two a step of K
+
+
+@needs_compiler
 def test_scatters_vote():
     from graphc import ops
 

@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import Size, cdiv, coefficient, prod, substitute, sym
+from graphc.ir.dims import Size, cdiv, coefficient, prod
 from graphc.ir.node import Node
-from graphc.loops.nest import Axis, Nest, Stage, Write
-from graphc.loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
+from graphc.loops.nest import Axis, Nest, Stage
+from graphc.loops.scalar import Scalar, loads, postorder, scalar_symbols
 from graphc.schedule.program import Buffer
 
 from .instructions import instruction, literal
-from .split import FOUR
+from .split import FOUR, split_axis
 from .text import VECTOR, KernelText, Printed, Team, multiple
 
-__all__ = ["Tile", "choose_tile", "print_contract"]
+__all__ = ["PRECISIONS", "Tile", "choose_tile", "print_contract"]
 
 PROCESSORS = 132
 """Multiprocessors that tiles are shared among (an H100's)."""
@@ -53,6 +53,12 @@ class Tile:
 TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 4, 4), Tile(32, 32, 4, 4), Tile(128, 32, 4, 4), Tile(32, 128, 4, 4), Tile(128, 16, 4, 4), Tile(16, 128, 4, 4))
 
 
+TENSOR_TILE = Tile(64, 64, 4, 4)
+"""The tile on tensor cores: each of its eight warps makes 32 x 16 sums, by instructions of 16 x 8."""
+PRECISIONS = {"float32": 0, "tf32": 1, "bf16": 2}
+"""What factors of float32 products may be rounded to, and how many of them a tensor core's word holds. Sums stay float32."""
+
+
 @dataclass(frozen=True)
 class _Side:
     """An operand: its value, the axes along which only it varies, and how they are called in the text."""
@@ -75,13 +81,13 @@ def choose_tile(rows: Size, columns: Size, batch: Size) -> Tile:
     return min(TILES, key=time)
 
 
-def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "") -> Printed:
-    """The kernel of a contraction with its prologue and epilogue."""
-    return _Contraction(nest, buffers, comment).print()
+def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "", precision: str = "float32") -> Printed:
+    """The kernel of a contraction with its prologue and epilogue; ``precision`` is one of :data:`PRECISIONS`."""
+    return _Contraction(nest, buffers, comment, precision).print()
 
 
 class _Contraction(KernelText):
-    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str):
+    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str, precision: str):
         super().__init__(nest, buffers, comment)
         c = nest.contract
         assert c is not None
@@ -94,7 +100,9 @@ class _Contraction(KernelText):
             a, b = b, a  # neighbouring threads make neighbouring columns
         self.batch = tuple(x for x in live if x not in a[1] and x not in b[1])
         rows, columns = (prod(x.size for x in axes) for _, axes in (a, b))
-        self.tile = choose_tile(rows, columns, prod(x.size for x in self.batch))
+        self.precision = precision
+        self.pairs = PRECISIONS[precision] if self.dtype.name == "float32" else 0
+        self.tile = TENSOR_TILE if self.pairs else choose_tile(rows, columns, prod(x.size for x in self.batch))
         self.left = _Side(*a, rows, "m", self.tile.rows)
         self.right = _Side(*b, columns, "n", self.tile.columns)
         self.k = tuple(x for x in c.k if x.size != 1)
@@ -106,11 +114,17 @@ class _Contraction(KernelText):
         mt, nt = cdiv(self.left.size, tile.rows), cdiv(self.right.size, tile.columns)
         points = prod((mt, nt, *(x.size for x in self.batch)))
         sa, sb = (self.array("shared", tile.depth * (side.tile + VECTOR), self.dtype) for side in (self.left, self.right))
-        ra, rb, acc = (self.array("local", n, self.dtype) for n in (tile.by_rows, tile.by_columns, tile.by_rows * tile.by_columns))
+        parts = (4 * self.pairs, 2 * self.pairs) if self.pairs else (tile.by_rows, tile.by_columns)
+        ra, rb, acc = (self.array("local", n, self.dtype) for n in (*parts, tile.by_rows * tile.by_columns))
         across = tile.columns // tile.by_columns
         self.line("t = np.int32(cuda.threadIdx.x)")
         self.line(f"tr = np.int32((t >> {_log(across)}) * {min(VECTOR, tile.by_rows)})")
         self.line(f"tc = np.int32((t & {across - 1}) * {min(VECTOR, tile.by_columns)})")
+        if self.pairs:
+            self.line("group = np.int32((t & 31) >> 2)")
+            self.line("place = np.int32(t & 3)")
+            self.line("wr = np.int32((t >> 7) * 32)")
+            self.line("wc = np.int32(((t >> 5) & 3) * 16)")
         zeros = [x for x in (*nest.outer, *nest.contract.k) if x.size == 1]
         for x in zeros:
             self.line(f"{self.vars[x.name]} = np.int32(0)")
@@ -123,9 +137,14 @@ class _Contraction(KernelText):
         self._fill(sa, self.left)
         self._fill(sb, self.right)
         self.line("cuda.syncthreads()")
-        self._multiply(sa, sb, ra, rb, acc)
+        if self.pairs:
+            self._multiply_on_tensor_cores(sa, sb, ra, rb, acc)
+        else:
+            self._multiply(sa, sb, ra, rb, acc)
         self.line("cuda.syncthreads()")
         self.close()
+        if self.pairs:
+            self._hand_out(acc)
         self._epilogue(acc)
         self.close()
         return self.finish(points, Team("tile", tile.threads, 1))
@@ -186,6 +205,43 @@ class _Contraction(KernelText):
         self.line(f"{at} = {instruction('fma', dtype, (f'{ra}[i]', f'{rb}[j]', at), (dtype, dtype, dtype))}")
         self.close(3)
 
+    def _multiply_on_tensor_cores(self, sa: str, sb: str, ra: str, rb: str, acc: str) -> None:
+        """Fragments of 16 rows and 8 columns, as the instruction wants them: lane 4 g + p holds what stands at rows g and g + 8."""
+        pairs, name = self.pairs, f"mma_{self.precision}"
+        deep = 8 * pairs
+        row = self.tile.rows + VECTOR
+        self.device.add(name)
+        self.open(f"for d in range({self.tile.depth // deep}):")
+        self.open("for i in range(2):")
+        self.open("for r in range(4):")
+        self.open(f"for h in range({pairs}):")
+        self.line(f"{ra}[r * {pairs} + h] = {sa}[np.int32((d * {deep} + place * {pairs} + h + (r >> 1) * {deep // 2}) * {row} + wr + i * 16 + group + (r & 1) * 8)]")
+        self.close(2)
+        self.open("for j in range(2):")
+        self.open("for r in range(2):")
+        self.open(f"for h in range({pairs}):")
+        self.line(f"{rb}[r * {pairs} + h] = {sb}[np.int32((d * {deep} + place * {pairs} + h + r * {deep // 2}) * {row} + wc + j * 8 + group)]")
+        self.close(2)
+        self.line(f"{name}({acc}, (i * 2 + j) * 4, {ra}, {rb})")
+        self.close(3)
+
+    def _hand_out(self, acc: str) -> None:
+        """Sums lie as the tensor cores leave them: through shared memory each thread gets rows of four neighbours, as the epilogue wants."""
+        row = self.tile.columns + VECTOR
+        shared = self.array("shared", self.tile.rows * row, self.dtype)
+        self.device.add("load4")
+        self.open("for i in range(2):")
+        self.open("for j in range(2):")
+        self.open("for v in range(4):")
+        at = f"np.int32((wr + i * 16 + group + (v >> 1) * 8) * {row} + wc + j * 8 + place * 2 + (v & 1))"
+        self.line(f"{shared}[{at}] = {acc}[(i * 2 + j) * 4 + v]")
+        self.close(3)
+        self.line("cuda.syncthreads()")
+        self.open("for i in range(4):")
+        self.line(f"load4({acc}, i * 4, {shared}, np.int32((tr + i) * {row} + tc))")
+        self.close()
+        self.line("cuda.syncthreads()")
+
     # -- results ---------------------------------------------------------------------------------------------------------
     def _epilogue(self, acc: str) -> None:
         """What a thread has summed goes through the scalars of the nest: four neighbouring columns at a time, row by row."""
@@ -239,15 +295,8 @@ class _Contraction(KernelText):
         if len(self.right.axes) != 1 or not multiple(self.right.size, VECTOR):
             return stages, None
         axis = self.right.axes[0]
-        values: dict[str, Size] = {axis.name: sym(axis.name) * VECTOR + sym(FOUR)}
-        image: dict[Scalar, Scalar] = {}
-
-        def write(w: Write) -> Write:
-            return Write(w.node, tuple(substitute(e, values) for e in w.index), substitute_scalar(w.value, values, image=image))
-
-        split = tuple(Stage(tuple(map(write, st.points)), st.accs, st.writes) for st in stages)
-        self.origins = {new: old for old, new in image.items()}
-        return split, axis
+        split, self.origins = split_axis(self.nest, axis)
+        return split.stages, axis
 
 
 def _writes_along(nest: Nest, axes: Sequence[Axis]) -> int:

@@ -534,6 +534,8 @@ def _call(e: ast.Call) -> Code:
     name = ast.unparse(e.func)
     if name in ("load4", "store4"):
         return _load4(e) if name == "load4" else _store4(e)
+    if name in ("mma_tf32", "mma_bf16"):
+        return _mma(e, 1 if name == "mma_tf32" else 2)
     args = [_value(a) for a in e.args]
     if name in TYPES:
         convert, x = TYPES[name], args[0]
@@ -614,6 +616,43 @@ def _ballot(e: ast.Call, args: list[Code]) -> Code:
         g.met(mask, e)
         votes = np.broadcast_to(condition, g.count).reshape(-1, WARP)
         return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.uint32).reshape(-1), WARP)
+
+    return run
+
+
+def _mma(e: ast.Call, pairs: int) -> Code:
+    """``mma_...(c, first, a, b)``: 16 x 8 sums of a warp, four a lane, plus products of 16 x K by K x 8 fragments; K is 8 or 16."""
+    names, start = [ast.unparse(e.args[i]) for i in (0, 2, 3)], _value(e.args[1])
+    group, place, depth = np.arange(WARP) // 4, np.arange(WARP) % 4, 8 * pairs
+
+    def rounded(x: np.ndarray) -> np.ndarray:
+        if pairs == 2:
+            return x.astype(ml_dtypes.bfloat16).astype(np.float64)
+        return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+
+    def run(g: Grid, mask: np.ndarray) -> None:
+        arrays = [_find(g, name, e) for name in names]
+        c, a, b = arrays
+        n = int(start(g, mask))
+        if any(not isinstance(m, Local) or m.data.dtype != np.float32 for m in arrays) or (a.data.shape[0], b.data.shape[0]) != (4 * pairs, 2 * pairs):
+            raise SimulationError(f"fragments of float32 have {4 * pairs} and {2 * pairs} elements: {_show(e)}")
+        if not all(m.written[:, mask].all() for m in (a, b)) or not c.written[n : n + 4, mask].all():
+            raise SimulationError(f"load of memory that was never written: {_show(e)}")
+        g.met(mask, e)
+        warps = g.count // WARP
+        left, right, sums = np.zeros((warps, 16, depth)), np.zeros((warps, depth, 8)), np.zeros((warps, 16, 8), np.float32)
+        for r in range(4):
+            for h in range(pairs):
+                left[:, group + 8 * (r & 1), place * pairs + h + (r >> 1) * depth // 2] = rounded(a.data[r * pairs + h]).reshape(-1, WARP)
+        for r in range(2):
+            for h in range(pairs):
+                right[:, place * pairs + h + r * depth // 2, group] = rounded(b.data[r * pairs + h]).reshape(-1, WARP)
+        at = [(group + 8 * (v >> 1), place * 2 + (v & 1)) for v in range(4)]
+        for v, (row, column) in enumerate(at):
+            sums[:, row, column] = c.data[n + v].reshape(-1, WARP)
+        made = (sums + np.matmul(left, right)).astype(np.float32)
+        for v, (row, column) in enumerate(at):
+            c.data[n + v] = np.where(mask, made[:, row, column].reshape(-1), c.data[n + v])
 
     return run
 
