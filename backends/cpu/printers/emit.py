@@ -228,7 +228,7 @@ class Emitter(KernelText):
     # -- memory ----------------------------------------------------------------------------------------------------------
     def strides(self, e: Size) -> tuple[Size | None, Size | None]:
         """(row, lane) strides of an address."""
-        row = coefficient(e, self.rows.axis) if self.rows else 0
+        row = lane_stride(e, self.rows.axis, self.rows.count) if self.rows else 0
         lane = lane_stride(e, self.lanes.axis, self.lanes.count) if self.lanes else 0
         return row, lane
 
