@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-__all__ = ["Image", "link", "map_image", "undefined_symbols"]
+__all__ = ["Image", "keep_for_good", "link", "map_image", "undefined_symbols"]
 
 _MAGIC = b"\x7fELF\x02\x01"
 _X86_64 = 62
@@ -134,3 +134,9 @@ def map_image(data: bytes | bytearray, inside: Sequence[tuple[int, int]], outsid
     protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     refused = protect(base, len(data), mmap.PROT_READ | mmap.PROT_EXEC)
     return (0 if refused else base), memory
+
+
+def keep_for_good(memory: mmap.mmap) -> None:
+    """Never gives the memory back. Threads of a program may still run in it when the interpreter takes its modules apart: a list that
+    holds it would be emptied under them."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))

@@ -6,7 +6,6 @@ Ctrl-C waits while llvmlite works: what it frees in C and marks as freed in Pyth
 from __future__ import annotations
 
 import hashlib
-import mmap
 import platform
 import threading
 from contextlib import suppress
@@ -16,14 +15,13 @@ from typing import Any
 from graphc.runtime.interrupts import no_interrupts
 from graphc.runtime.locks import MEMORY, held_for_forks
 
-from .elf import link, map_image
+from .elf import keep_for_good, link, map_image
 
 __all__ = ["cpu_flags", "host_cpu", "load_object"]
 
 _lock = held_for_forks(threading.Lock(), MEMORY)
 _engine: Any = None
 _mapped: dict[tuple[str, bytes], int] = {}
-_kept: list[mmap.mmap] = []
 
 
 def _get_engine() -> Any:
@@ -53,7 +51,7 @@ def _map(data: bytes, symbol: str) -> int:
     if image is not None:
         base, memory = map_image(image.data, image.inside, image.outside)
         if base:
-            _kept.append(memory)
+            keep_for_good(memory)
             return base + image.entries[0]
     import llvmlite.binding as llvm
 

@@ -24,6 +24,7 @@ from graphc.runtime.locks import RUNNING, held_for_forks
 
 from . import driver_words as w
 from .cache import default_cache
+from .elf import keep_for_good
 
 __all__ = ["LaunchList", "Pool", "default_threads", "driver_entry", "driver_text", "get_pool", "use_driver"]
 
@@ -62,13 +63,13 @@ def driver_entry() -> int:
 
 def use_driver(address: int, memory: Any) -> None:
     """Takes a driver that came with a bundle, and keeps the memory that it lies in, unless there is one."""
-    global _driver, _driver_memory
+    global _driver
     if not _driver:
-        _driver, _driver_memory = address, memory
+        keep_for_good(memory)
+        _driver = address
 
 
 _driver = 0
-_driver_memory: Any = None
 
 
 class LaunchList:

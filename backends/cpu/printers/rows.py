@@ -72,7 +72,7 @@ def _streams(nest: Nest, lane: Axis) -> list[tuple[Node, Size]]:
         if t.op == "load" and not t.args and not values_in(t.attr[1][0]):
             (e,) = t.attr[1]
             step = coefficient(e, row)
-            if step and lane_stride(e, lane.name, 1) == 1:
+            if step is not None and step != 0 and lane_stride(e, lane.name, 1) == 1:
                 found[t.attr[0], e + step] = None
     for w in nest.writes():
         (e,) = w.index
