@@ -152,7 +152,7 @@ def _compute_again(g: Grouping, group: Group) -> bool:
     """Replaces reads of values that their kernels would store for this group alone; whether there was one."""
     found = False
     roots = set(g.graph.roots)
-    here = {t.attr[0] for t in group.loads()}
+    here = dict.fromkeys(t.attr[0] for t in group.loads())  # in the order of the loads, the same in every process
     for node in here:
         home = g.home.get(node)
         if home is None or home is group or node in roots or home.kind not in ("map", "row"):
@@ -166,7 +166,7 @@ def _compute_again(g: Grouping, group: Group) -> bool:
         if value is None:
             continue
         full = {x.name for x in group.full}
-        fresh = {t.attr[0] for t in loads(value) if scalar_symbols(t) == full} - here
+        fresh = {t.attr[0] for t in loads(value) if scalar_symbols(t) == full} - here.keys()
         if len(fresh) > STREAMS or sum(t.op not in ("load", "const", "index", "arg") for t in postorder([value])) > AGAIN:
             continue
         if scalar_symbols(value) != full or not _in_order(g, group, value):
