@@ -20,9 +20,12 @@ def browser_path() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A browser that runs; the test is skipped where there is none."""
+    """A browser that runs; the test is skipped where there is none.
+
+    It ends with its module: while playwright is open an event loop runs in this thread, and tests that start one of their own would fail.
+    """
     path = browser_path()
     if path is None:
         pytest.skip("no browser: apt-get install chromium-headless-shell")
