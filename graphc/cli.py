@@ -34,13 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     viz.add_argument("--profile", action="store_true", help="measure the script while it runs: the report has times")
     viz.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     warm = commands.add_parser("warm", help="compile what a script will need, so that it starts at once later: it runs with one batch an epoch")
+    warm.add_argument("--arch", action="append", default=[], metavar="sm_90a", help="compile target=\"cuda\" for these GPUs, without one, and run nothing of it (may be repeated)")
+    warm.add_argument("-o", "--out", type=Path, help="the folder for the machine code, which GRAPHC_CACHE names where it runs (default: this machine's cache)")
     warm.add_argument("script", type=Path, help="a script (.py); its own arguments stand behind it")
     warm.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
     if args.command == "warm":
         from .warm import warm as run_warm
 
-        return run_warm(args.script, args.arguments)
+        return run_warm(args.script, args.arguments, args.out, [a for given in args.arch for a in given.split(",")])
     if args.command == "viz":
         from .inspect.command import view
 

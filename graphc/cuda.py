@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from .locate import public
+from .runtime.warming import warm_architectures
 
 __all__ = ["is_available", "summary", "why_not"]
 
@@ -16,19 +17,19 @@ def _look() -> Any:
 
 
 def is_available() -> bool:
-    """Whether ``target="cuda"`` can run here. It never raises and takes nothing of the GPU.
+    """Whether ``target="cuda"`` can run here. It never raises and takes nothing of the GPU; ``graphc warm --arch`` makes it true.
 
     >>> import graphc as gc
     >>> gc.cuda.is_available() == (gc.cuda.why_not() == "")
     True
     """
-    return not hasattr(_look(), "fix")
+    return bool(warm_architectures()) or not hasattr(_look(), "fix")
 
 
 def why_not() -> str:
     """The first reason why no GPU can be used, and what helps; an empty string where one can."""
     found = _look()
-    return f"{found.cause} ({found.fix})" if hasattr(found, "fix") else ""
+    return f"{found.cause} ({found.fix})" if hasattr(found, "fix") and not warm_architectures() else ""
 
 
 def summary() -> str:

@@ -12,10 +12,10 @@ import numpy as np
 from graphc.errors import CompileError
 from graphc.ir.dims import evaluate
 from graphc.runtime.store import ParameterStore
-from graphc.schedule.launches import Buffer, Check, Launch, Repeat
+from graphc.schedule.launches import Buffer, Check, Launch, Repeat, memory_key
 from graphc.schedule.memory import plan_memory
 
-from .gpu import Device
+from .gpu import Gpu
 from .program import Program, argument, check_indices, grid
 
 __all__ = ["Binding", "Mirror"]
@@ -24,7 +24,7 @@ __all__ = ["Binding", "Mirror"]
 class Mirror:
     """The values of a store on a GPU. What training changes there comes back when somebody asks the store for it."""
 
-    def __init__(self, store: ParameterStore, gpu: Device):
+    def __init__(self, store: ParameterStore, gpu: Gpu):
         self.gpu = gpu
         self.version = -1
         self.kept: dict[str, tuple[int, Any]] = {}
@@ -35,20 +35,18 @@ class Mirror:
         """Where values lie; those that changed on the host since are copied first."""
         store = self._store()
         assert store is not None
+        stale = []
         if self.version != store.version:
             self.pull()
-            for name in self.kept:
-                self._send(store, name)
+            stale = list(self.kept)
             self.version = store.version
         for name in names:
             if name not in self.kept:
                 slot = store[name]
                 self.kept[name] = self.gpu.allocate(slot.buffer.nbytes, f"{slot.role} {name!r}")
-                self._send(store, name)
+                stale.append(name)
+        self.gpu.send([(self.kept[name][0], store[name].numpy()) for name in stale])
         return {name: self.kept[name][0] for name in names}
-
-    def _send(self, store: ParameterStore, name: str) -> None:
-        self.gpu.upload(self.kept[name][0], np.ascontiguousarray(store[name].numpy()))
 
     def changed(self, names: list[str]) -> None:
         """A run has written values here: the store asks for them when it needs them."""
@@ -65,11 +63,11 @@ class Mirror:
         if store is None:
             return
         store.fetch = None
-        for name in sorted(self.newer):
-            slot = store.slots[name]
-            value = np.empty(slot.shape, slot.type.dtype.numpy)
-            self.gpu.download(value, self.kept[name][0])
-            slot.buffer[:] = slot.layout.pack(value)
+        values = {name: np.empty(store.slots[name].shape, store.slots[name].type.dtype.numpy) for name in sorted(self.newer)}
+        with self.gpu.entered():
+            self.gpu.fetch([(value, self.kept[name][0]) for name, value in values.items()])
+        for name, value in values.items():
+            store.slots[name].buffer[:] = store.slots[name].layout.pack(value)
         self.newer.clear()
 
 
@@ -85,7 +83,7 @@ class _Call(NamedTuple):
 class Binding:
     """Arena, addresses and launches. ``run`` starts one graph up to the check of the loss, and another one behind it."""
 
-    def __init__(self, program: Program, dims: Mapping[str, int], slots: Mapping[str, int], gpu: Device):
+    def __init__(self, program: Program, dims: Mapping[str, int], slots: Mapping[str, int], gpu: Gpu):
         schedule = program.schedule
         self.program, self.dims, self.gpu, self.slots = program, dict(dims), gpu, slots
         check_indices(schedule, dims)
@@ -96,6 +94,7 @@ class Binding:
         self.offsets = {p.buffer: p.offset for p in plan.placements}
         self.own: dict[Buffer, int] = {}
         self.results = [(name, b, tuple(evaluate(s, self.dims) for s in b.type.shape)) for name, b in schedule.outputs]
+        self.arguments = [b for b in dict.fromkeys(schedule.buffers.values()) if b.space == "arg"]
         self.prepare: Callable[[], None] | None = None
         self.prepared = -1
         fixed = [self._call(i, 0) for i in schedule.items if isinstance(i, Launch) and i.static]
@@ -103,12 +102,14 @@ class Binding:
             self.prepare = self._started([c for c in fixed if c is not None])
         parts: list[list[_Call]] = [[]]
         self.checks: list[Buffer] = []
+        self._last: dict[Any, int] = {}
         self._walk([i for i in schedule.items if not (isinstance(i, Launch) and i.static)], 0, parts)
         self.parts = [self._started(p) for p in parts]
 
     def _walk(self, items: list[Launch | Check | Repeat], trip: int, parts: list[list[_Call]]) -> None:
         for item in items:
             if isinstance(item, Launch):
+                self._last |= {memory_key(b): len(parts) - 1 for b in item.writes}
                 call = self._call(item, trip)
                 if call is not None:
                     parts[-1].append(call)
@@ -148,30 +149,26 @@ class Binding:
             self.own[b], alive = self.gpu.allocate(nbytes, f"{b.name or b.node.op.name} of {self.program.schedule.graph.name}")
             self.keep.append(alive)
             if b.space == "const":
-                self.gpu.upload(self.own[b], np.ascontiguousarray(b.node.attrs["value"]))
+                self.gpu.send([(self.own[b], np.asarray(b.node.attrs["value"]))])
             elif b.space not in ("arg", "out", "static"):
                 raise CompileError(f"{b.name or b.node!r} has no address of its own")
         return self.own[b]
 
     def run(self, args: Mapping[str, np.ndarray], version: int) -> tuple[dict[str, np.ndarray], bool]:
         """The outputs, and whether every checked value was finite: where one is not, nothing behind the check has run."""
-        for b in dict.fromkeys(self.program.schedule.buffers.values()):
-            if b.space == "arg":
-                self.gpu.upload(self.address(b), args[b.name])
+        self.gpu.send([(self.address(b), args[b.name]) for b in self.arguments])
         if self.prepare is not None and self.prepared != version:
             self.prepare()
             self.prepared = version
+        found: dict[Buffer, np.ndarray] = {}
         for k, part in enumerate(self.parts):
-            if k:
-                checked = self.checks[k - 1]
-                value = np.empty(evaluate(checked.elements, self.dims), checked.type.dtype.numpy)
-                self.gpu.download(value, self.address(checked))
-                if not np.isfinite(value).all():
-                    return {}, False
             part()
-        outputs = {}
-        for name, b, shape in self.results:
-            flat = np.empty(evaluate(b.elements, self.dims), b.type.dtype.numpy)
-            self.gpu.download(flat, self.address(b))
-            outputs[name] = b.layout.unpack(flat, shape)
-        return outputs, True
+            # what is whole already comes back while the rest of the step runs
+            due = [b for _, b, _ in self.results if self._last.get(memory_key(b), 0) == k]
+            checked = self.checks[k : k + 1]
+            values = {b: np.empty(evaluate(b.elements, self.dims), b.type.dtype.numpy) for b in [*checked, *due]}
+            self.gpu.fetch([(value, self.address(b)) for b, value in values.items()])
+            if not all(np.isfinite(values[b]).all() for b in checked):
+                return {}, False
+            found |= values
+        return {name: b.layout.unpack(found[b], shape) for name, b, shape in self.results}, True

@@ -24,7 +24,7 @@ from . import gpu
 from .binding import Binding, Mirror
 from .program import Program
 
-__all__ = ["CudaExecutable", "CudaSimExecutable"]
+__all__ = ["CudaExecutable", "CudaProgram", "CudaSimExecutable"]
 
 LIMITS = Limits(tile=(64, 64), line=0, tiled_folds=False, any_folds=True)
 """A block makes a tile of a contraction's result, whatever its operands' index maps are; rows lie as they are."""
@@ -34,7 +34,7 @@ BINDINGS = 16
 """Bindings that an executable keeps on a GPU."""
 
 
-class _Cuda(Compiled):
+class CudaProgram(Compiled):
     """A graph as CUDA kernels. Parameters lie row by row."""
 
     def __init__(self, graph: Graph, store: ParameterStore | None = None, precision: str = "float32"):
@@ -71,7 +71,7 @@ class _Cuda(Compiled):
         return "\n".join(lines)
 
 
-class CudaSimExecutable(_Cuda):
+class CudaSimExecutable(CudaProgram):
     """On the simulator. Parameters are copies; updates are written back at the end."""
 
     target = "cuda-sim"
@@ -92,7 +92,7 @@ class CudaSimExecutable(_Cuda):
         return outputs
 
 
-class CudaExecutable(_Cuda):
+class CudaExecutable(CudaProgram):
     """On a GPU. Parameters and state stay there; what training changed comes back when it is asked for."""
 
     target = "cuda"
@@ -105,7 +105,7 @@ class CudaExecutable(_Cuda):
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """The outputs by name; state is updated on the GPU unless the checked output is not finite."""
         args, dims = self._fitted(inputs)
-        with self.store.lock if self.store is not None else nullcontext():
+        with self.store.lock if self.store is not None else nullcontext(), self.gpu.entered():
             mirror = mirror_of(self.store, self.gpu) if self.store is not None else None
             slots = mirror.addresses([i.name for i in self._kept]) if mirror is not None else {}
             key = (tuple(sorted(dims.items())), tuple(slots.values()))
@@ -126,6 +126,6 @@ class CudaExecutable(_Cuda):
 _mirrors: weakref.WeakKeyDictionary[ParameterStore, dict[int, Mirror]] = weakref.WeakKeyDictionary()
 
 
-def mirror_of(store: ParameterStore, device: gpu.Device) -> Mirror:
+def mirror_of(store: ParameterStore, device: gpu.Gpu) -> Mirror:
     """The values of a store on a GPU, which all executables over it share."""
     return _mirrors.setdefault(store, {}).setdefault(id(device), Mirror(store, device))

@@ -1,155 +1,88 @@
-"""A GPU by cuda.core: memory, copies, kernels, launches and captured graphs. Nothing of CUDA is imported before one is opened.
-
-Everything goes through one stream of its own, so work is in order and nothing waits for work of others. Written against cuda-core 1.2
-and not yet run on a GPU; the class in ``tests/cuda/fake_gpu.py`` offers the same methods on NumPy memory with simulated kernels.
-"""
+"""One GPU of this process: memory with its owners, copies that overlap work, and kernels that are loaded once."""
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from graphc.errors import OutOfMemoryError
 from graphc.runtime.memory import said_bytes
 
+from .driver import Args, Driver, Runtime
 from .printers.text import Printed
-from .probe import require
-from .toolchain import ARCHITECTURES, compile_kernel
+from .staging import Staging
 
-__all__ = ["Device", "Gpu", "open_gpu"]
-
-Args = Sequence[np.generic | int]
-
-
-class Device(Protocol):
-    """What a binding needs of a GPU. Addresses are integers, so that they can be baked into launches and graphs."""
-
-    def allocate(self, nbytes: int, what: str) -> tuple[int, Any]: ...
-    def upload(self, address: int, array: np.ndarray) -> None: ...
-    def download(self, array: np.ndarray, address: int) -> None: ...
-    def load(self, printed: Printed) -> Any: ...
-    def launch(self, kernel: Any, blocks: int, threads: int, args: Args) -> None: ...
-    def capture(self, launches: Callable[[], None]) -> Callable[[], None]: ...
-    def synchronize(self) -> None: ...
+__all__ = ["Gpu", "open_gpu"]
 
 
 class Gpu:
-    """One GPU. ``allocate`` gives an address and what keeps it alive; copies are asynchronous until :meth:`synchronize`."""
+    """What bindings and mirrors work with. One thread at a time, within :meth:`entered`."""
 
-    def __init__(self, index: int = 0):
-        seen = require(index)
-        from cuda.bindings import driver
-        from cuda.core import Device as CoreDevice
-
-        self._driver = driver
-        self.name = seen.name
-        self.memory = seen.memory
-        self.device = CoreDevice(index)
-        self.device.set_current()
-        self.stream = self.device.create_stream()
-        self.arch = _architecture(seen.capability)
-        self._target: Any = self.stream  # a graph builder while launches are captured
-        self._staging: list[tuple[Any, np.ndarray]] = []
+    def __init__(self, driver: Runtime):
+        self.driver = driver
+        self.name, self.index = driver.name, driver.index
+        self.lock = threading.RLock()
+        self.staging = Staging(driver, self.allocate)
         self._kernels: dict[str, Any] = {}
 
-    # -- memory ----------------------------------------------------------------------------------------------------------
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """The GPU is this thread's while the body runs."""
+        with self.lock:
+            self.driver.activate()
+            yield
+
     def allocate(self, nbytes: int, what: str) -> tuple[int, Any]:
         """Memory that lives as long as the second value. An error says what was needed and what was free."""
-        status, address = self._driver.cuMemAlloc(max(nbytes, 1))
-        if status == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
-            _, free, total = self._driver.cuMemGetInfo()
-            raise OutOfMemoryError(f"out of memory on {self.name}: {what} needs {said_bytes(nbytes)}, {said_bytes(int(free))} of {said_bytes(int(total))} are free")
-        self._check(status, "cuMemAlloc")
-        return int(address), _Memory(self._driver, int(address))
+        address = self.driver.allocate(nbytes)
+        if address is None:
+            free, total = self.driver.memory()
+            raise OutOfMemoryError(f"out of memory on {self.name}: {what} needs {said_bytes(nbytes)}, {said_bytes(free)} of {said_bytes(total)} are free")
+        return address, _Owner(self.driver.free, address)
 
-    def _pinned(self, nbytes: int) -> np.ndarray:
-        """Memory of the host that the GPU copies from and to by itself; kept until the next :meth:`synchronize`."""
-        status, address = self._driver.cuMemAllocHost(max(nbytes, 1))
-        self._check(status, "cuMemAllocHost")
-        data = np.ctypeslib.as_array((ctypes.c_uint8 * max(nbytes, 1)).from_address(int(address)))[:nbytes]
-        self._staging.append((int(address), data))
-        return data
+    def send(self, items: Sequence[tuple[int, np.ndarray]]) -> None:
+        """Arrays to addresses, seen by all work that is started from now on."""
+        self.staging.send(items)
 
-    def upload(self, address: int, array: np.ndarray) -> None:
-        """Host to GPU, behind all work that was started before."""
-        if array.nbytes:
-            stage = self._pinned(array.nbytes)
-            stage[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            self._check(self._driver.cuMemcpyHtoDAsync(address, stage.ctypes.data, array.nbytes, self.stream.handle)[0], "cuMemcpyHtoDAsync")
+    def fetch(self, items: Sequence[tuple[np.ndarray, int]]) -> None:
+        """Contiguous arrays from addresses: they are whole when this returns."""
+        self.staging.fetch(items)
 
-    def download(self, array: np.ndarray, address: int) -> None:
-        """GPU to host: the array is whole when this returns."""
-        if array.nbytes:
-            stage = self._pinned(array.nbytes)
-            self._check(self._driver.cuMemcpyDtoHAsync(stage.ctypes.data, address, array.nbytes, self.stream.handle)[0], "cuMemcpyDtoHAsync")
-            self.stream.sync()
-            array.reshape(-1).view(np.uint8)[:] = stage
-        self.synchronize()
-
-    def synchronize(self) -> None:
-        """Waits for all work; staging memory is given back."""
-        self.stream.sync()
-        for address, _ in self._staging:
-            self._check(self._driver.cuMemFreeHost(address)[0], "cuMemFreeHost")
-        self._staging.clear()
-
-    # -- kernels ---------------------------------------------------------------------------------------------------------
     def load(self, printed: Printed) -> Any:
-        """The kernel on the GPU: from the cache of machine code, or compiled."""
+        """The kernel on the GPU."""
         if printed.text not in self._kernels:
-            from cuda.core import ObjectCode
-
-            made = compile_kernel(printed, self.arch)
-            self._kernels[printed.text] = ObjectCode.from_cubin(made.code).get_kernel(made.entry)
+            self._kernels[printed.text] = self.driver.load(printed)
         return self._kernels[printed.text]
 
     def launch(self, kernel: Any, blocks: int, threads: int, args: Args) -> None:
-        """Starts a kernel, or adds it to the graph that is being captured. Addresses are Python's integers, numbers NumPy's."""
-        from cuda.core import LaunchConfig, launch
-
-        launch(self._target, LaunchConfig(grid=blocks, block=threads), kernel, *args)
+        """Starts a kernel, or adds it to the graph that is being captured."""
+        self.driver.launch(kernel, blocks, threads, args)
 
     def capture(self, launches: Callable[[], None]) -> Callable[[], None]:
         """The launches that a function makes, as one graph: a function that starts all of them."""
-        builder = self.stream.create_graph_builder()
-        builder.begin_building()
-        self._target = builder
-        try:
-            launches()
-        finally:
-            self._target = self.stream
-            builder.end_building()
-        graph = builder.complete()
-        graph.upload(self.stream)
-        return lambda: graph.launch(self.stream)
+        return self.driver.capture(launches)
 
-    def _check(self, status: Any, what: str) -> None:
-        if int(status) != 0:
-            from graphc.errors import DeviceUnavailableError
-
-            raise DeviceUnavailableError(f"{self.name}: {what} gives {getattr(status, 'name', status)}", hint="an earlier kernel may have failed; nvidia-smi says more")
+    def synchronize(self) -> None:
+        """Waits for all work."""
+        self.driver.synchronize()
 
 
-class _Memory:
+class _Owner:
     """Memory of the GPU, given back when nobody needs it."""
 
-    def __init__(self, driver: Any, address: int):
-        self._free, self._address = driver.cuMemFree, address
+    def __init__(self, free: Callable[[int], None], address: int):
+        self._free, self._address = free, address
 
     def __del__(self) -> None:
         self._free(self._address)
 
 
-def _architecture(capability: tuple[int, int]) -> str:
-    """The newest architecture that a GPU of a compute capability can run."""
-    return max((a for a, c in ARCHITECTURES.items() if c[0] == capability[0] and c <= capability and not a.endswith("a")), key=lambda a: ARCHITECTURES[a])
-
-
 @cache
 def open_gpu(index: int = 0) -> Gpu:
     """The GPU of this process with that number."""
-    return Gpu(index)
+    return Gpu(Driver(index))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
+from graphc.runtime.warming import warm_architectures
 
 from ..base import Option
 from . import PRECISION, gpu
+from .ahead import AheadExecutable
 from .executable import CudaExecutable
 
 __all__ = ["BACKEND", "CudaBackend"]
@@ -26,10 +28,16 @@ class CudaBackend:
     @staticmethod
     def require(device: int = 0, precision: str = "float32") -> None:
         """Raises :class:`DeviceUnavailableError`, with cause and fix, where there is no such GPU."""
-        gpu.open_gpu(device)
+        if not warm_architectures():
+            gpu.open_gpu(device)
 
-    def compile(self, graph: Graph, store: ParameterStore | None = None, device: int = 0, precision: str = "float32") -> CudaExecutable:
-        """The executable of a graph. Options: ``device``, the number of the GPU, and ``precision``, as for "cuda-sim"."""
+    def compile(self, graph: Graph, store: ParameterStore | None = None, device: int = 0, precision: str = "float32") -> Any:
+        """The executable of a graph. Options: ``device``, the number of the GPU, and ``precision``, as for "cuda-sim".
+
+        Under ``graphc warm --arch`` kernels are compiled for other machines, and nothing runs.
+        """
+        if warm_architectures():
+            return AheadExecutable(graph, store, precision)
         return CudaExecutable(graph, store, device, precision)
 
 

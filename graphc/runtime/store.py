@@ -99,6 +99,10 @@ class ParameterStore:
 
     def __getitem__(self, name: str) -> Slot:
         self._bring()
+        return self._slot(name)
+
+    def _slot(self, name: str) -> Slot:
+        """A value as it is here: a device may hold a newer one."""
         try:
             return self.slots[name]
         except KeyError:
@@ -114,7 +118,7 @@ class ParameterStore:
         return [n for n, s in self.slots.items() if role is None or s.role == role]
 
     def type(self, name: str) -> TensorType:
-        return self[name].type
+        return self._slot(name).type
 
     def numpy(self, name: str) -> np.ndarray:
         """A logical copy."""
@@ -122,10 +126,10 @@ class ParameterStore:
             return self[name].numpy()
 
     def trainable(self, name: str) -> bool:
-        return self[name].trainable
+        return self._slot(name).trainable
 
     def set_trainable(self, name: str, value: bool) -> None:
-        self[name].trainable = bool(value)
+        self._slot(name).trainable = bool(value)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Writes values, all or none: every name, shape and dtype is checked before the first byte changes."""
