@@ -166,7 +166,7 @@ def test_kernels_are_found_by_the_toolchain_that_made_them(compiler, tmp_path):
     assert "that graphc had other device functions than this one" in e.value.notes
     for file in (tmp_path / "cuda").rglob("index.json"):
         file.unlink()
-    with pytest.raises(DeviceUnavailableError, match="there is no machine code for A100 .sm_80. in"):
+    with pytest.raises(DeviceUnavailableError, match=r"there is no machine code for A100 \(sm_80\) in"):
         find_kernel(kernels[0], ["sm_80"], "A100")
 
 
