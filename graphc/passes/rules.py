@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dims import prod
+from ..ir.dims import Size, prod
 from ..ir.dtypes import DType, bool_, float32, float64, int32, uint8
 from ..ir.node import Node
 from ..ir.types import Shape
@@ -24,7 +24,9 @@ from .patterns import Rule, attributes, computed, constant_value, numbers, of_ki
 __all__ = ["RULES"]
 
 SERIAL = 4096
-"""Elements up to which folding to one value is left to one thread."""
+"""Elements up to which folding to a few values is left to one thread."""
+PARTS = 128
+"""Results up to which a fold has too few parallel parts: a vector of them is one part."""
 
 
 # -- what a structure cannot say: conditions -----------------------------------------------------------------------------
@@ -100,9 +102,16 @@ def is_lossless(x: Node, middle: DType, last: DType) -> bool:
 
 
 @computed
+def is_spread(y: Node, s: Shape, axes: tuple[int, ...]) -> bool:
+    """``y``, which is no single number, becomes one of shape ``s`` by copies along all of the axes."""
+    new = len(s) - y.ndim
+    return y.ndim > 0 and all(i < new or y.shape[i - new] == 1 for i in axes)
+
+
+@computed
 def is_large(x: Node) -> bool:
-    """A fold of everything that is worth two steps: ``row_count`` knows how."""
-    return row_count(x) is not None
+    """A fold to few values that is worth two steps: ``steps_of`` knows how."""
+    return steps_of(x) is not None
 
 
 # -- attributes and numbers worked out from what was captured ------------------------------------------------------------
@@ -179,34 +188,69 @@ def products(x: Node, c: Any) -> Node:
     return out if c > 0 else 1.0 / out
 
 
-def row_count(node: Node) -> Shape | None:
-    """The shape as which a fold of everything first folds all but the leading axis, side by side; None for no change."""
-    x = node.inputs[0]
-    total = x.size
-    if node.ndim or (isinstance(total, int) and total <= SERIAL):
+@computed
+def without(y: Node, s: Shape, axes: tuple[int, ...]) -> Node:
+    """``y``, which was to be copied to shape ``s``, in that shape without the axes."""
+    whole = reshape(y, (*(1,) * (len(s) - y.ndim), *y.shape))
+    left = [i for i in range(len(s)) if i not in axes]
+    return broadcast_to(reshape(whole, tuple(whole.shape[i] for i in left)), tuple(s[i] for i in left))
+
+
+def steps_of(node: Node) -> tuple[Shape, tuple[int, ...], tuple[int, ...]] | None:
+    """How a fold to few values is made in two steps: the shape as which its operand is seen, the axes that are folded first, and those
+    of their result that are folded then. None where one step does: there are parts enough, or a row is too little work for one."""
+    x, axes = node.inputs[0], node.attrs["axes"]
+    kept = node.size
+    if not isinstance(kept, int) or not 0 < kept < PARTS:
         return None
-    if x.ndim >= 2:
-        inner = prod(x.shape[1:])
-        return x.shape if isinstance(inner, int) and inner >= 16 else None
-    if not isinstance(total, int) or total < 16 * SERIAL:
+    if isinstance(x.size, int) and x.size <= SERIAL:
         return None
-    rows = next((r for r in (64, 48, 32, 16) if total % r == 0), None)
-    return None if rows is None else (rows, total // rows)
+    shape = x.shape
+    if len([i for i in axes if shape[i] != 1]) < 2:
+        found = _in_rows(shape, axes)
+        if found is None:
+            return None
+        shape, axes = found
+    lead: list[int] = []
+    parts: Size = kept
+    for n, i in enumerate(axes[:-1], 1):
+        inner = prod(shape[j] for j in axes[n:])
+        if not isinstance(parts, int) or parts >= PARTS or not isinstance(inner, int) or inner < max(16, kept + 1):
+            break
+        lead.append(i)
+        parts = parts * shape[i]
+    if parts == kept:
+        return None
+    rest = tuple(i for i in axes if i not in lead)
+    return shape, rest, tuple(i - sum(r < i for r in rest) for i in lead)
+
+
+def _in_rows(shape: Shape, axes: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]] | None:
+    """A shape in which the one long axis of a fold is two."""
+    at = max(axes, key=lambda i: shape[i] != 1)
+    size = shape[at]
+    if not isinstance(size, int) or prod(s for s in shape if isinstance(s, int)) < 16 * SERIAL:
+        return None
+    rows = next((r for r in (64, 48, 32, 16) if size % r == 0), None)
+    if rows is None:
+        return None
+    return (*shape[:at], rows, size // rows, *shape[at + 1 :]), tuple(sorted({*(i + (i > at) for i in axes), at, at + 1}))
 
 
 @computed
-def rows_first(node: Node) -> Node:
-    """A fold of everything has no parallel axis: it folds rows, then the row results. The order of additions does not depend on
-    the number of threads."""
-    rows = row_count(node)
-    assert rows is not None
+def in_steps(node: Node) -> Node:
+    """A fold to few values has few parallel parts, one to a single value none: it folds within each row (sample, line of an image),
+    then the results of rows. The order of additions does not depend on the number of threads."""
+    steps = steps_of(node)
+    assert steps is not None
+    shape, first, then = steps
     fold = node.op.call
-    out: Node = fold(fold(reshape(node.inputs[0], rows), tuple(range(1, len(rows)))), 0)
+    out: Node = fold(fold(reshape(node.inputs[0], shape), first), then)
     return out
 
 
 # -- the table -----------------------------------------------------------------------------------------------------------
-x, y, b = tensors("x y b")
+x, y, z, b = tensors("x y z b")
 (c,) = numbers("c")
 a, p, q, s, t, u, v, w = attributes("a p q s t u v w")
 f = of_kind("f", "elementwise")
@@ -216,7 +260,9 @@ same = one_of("same", "maximum", "minimum", "logical_and", "logical_or", "bitwis
 
 _dtypes = (float32, float64, int32, uint8, bool_)
 _copies = broadcast_to(constant(1.5), (2, 3))
-_fold_all: list[dict[str, Any]] = [{"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}]
+_to_few: list[dict[str, Any]] = [
+    {"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}, {"x": (9, 3, 20, 20), "a": (0, 2, 3)}, {"x": (3, 1, 32768), "a": (1, 2)},
+]  # fmt: skip
 
 RULES: list[Rule] = [
     # constants
@@ -298,6 +344,10 @@ RULES: list[Rule] = [
          [is_scalar(x), is_float(x), is_counted(s, a)], exact=False, at={"x": (), "s": (3, 4), "a": (0,)}),
     Rule("extreme of copies", extreme(op.broadcast_to(x, shape=s), axes=a), op.broadcast_to(x, shape=shape(result)),
          [is_scalar(x), is_counted(s, a)], at={"x": (), "s": (3, 4), "a": (0,)}),
-    Rule("sum in two steps", op.sum(x, axes=a), rows_first(result), [is_large(result)], exact=False, at=_fold_all),
-    Rule("extreme in two steps", extreme(x, axes=a), rows_first(result), [is_large(result)], at=_fold_all),
+    Rule("sum of scaled", op.sum(x * op.broadcast_to(y, shape=s), axes=a), op.sum(x, axes=a) * without(y, s, a), [is_float(x), is_spread(y, s, a)],
+         exact=False, at={"x": (2, 3, 4), "y": (3, 1), "s": (2, 3, 4), "a": (0, 2)}),
+    Rule("sum of scaled products", op.sum(x * op.broadcast_to(y, shape=s) * z, axes=a), op.sum(x * z, axes=a) * without(y, s, a),
+         [is_float(x), is_spread(y, s, a)], exact=False, at={"x": (2, 3, 4), "y": (3, 1), "s": (2, 3, 4), "z": (2, 3, 4), "a": (0, 2)}),
+    Rule("sum in two steps", op.sum(x, axes=a), in_steps(result), [is_large(result)], exact=False, at=_to_few),
+    Rule("extreme in two steps", extreme(x, axes=a), in_steps(result), [is_large(result)], at=_to_few),
 ]  # fmt: skip

@@ -31,7 +31,24 @@ def merge_groups(g: Grouping) -> None:
     _merge_all(g)
     again = [group for group in g.groups if group.kind in ("map", "row") and _compute_again(g, group)]
     if again:
+        _drop_unread(g)
         _merge_all(g)
+
+
+def _drop_unread(g: Grouping) -> None:
+    """Takes out groups of which nobody reads anything any more."""
+    while True:
+        needed = set(g.graph.roots) | {n for group in g.groups for n in group.read() if g.home.get(n) is not group}
+        left = [group for group in g.groups if group.kind not in ("map", "row") or not needed.isdisjoint(group.index)]
+        if len(left) == len(g.groups):
+            return
+        for group in g.groups:
+            if group not in left:
+                for n in group.index:
+                    del g.home[n]
+        g.groups = left
+        for i, group in enumerate(left):
+            group.number = i
 
 
 def _merge_all(g: Grouping) -> None:

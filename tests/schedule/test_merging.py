@@ -71,3 +71,44 @@ def test_order_is_kept(between):
 
     s = schedule(f, (37, 50), (50, 37))
     assert len([1 for i in s.launches() if i.nest.outer and i.nest.outer[0].size == 37]) == (2 if between else 1)
+
+
+def folds(f, *specs) -> list[tuple[str, ...]]:
+    """The axes along which each row kernel works and folds."""
+    s = gc.compile(f, *specs, target="cpu").executable.schedule
+    return [tuple(" x ".join(str(a.size) for a in axes) for axes in (i.nest.outer, i.nest.inner)) for i in s.launches() if i.nest.kind == "row"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "steps"),
+    [
+        (("N", 6, 10, 10), (0, 2, 3), [("6*N", "100"), ("6", "N")]),
+        ((2, 6, 40, 50), (0, 2, 3), [("480", "50"), ("6", "2 x 40")]),
+        ((65536, 3), 0, [("64 x 3", "1024"), ("3", "64")]),
+        (("N", 64, 8, 8), (0, 2, 3), [("64", "N x 64")]),  # a sample's part is no more work than to store its result
+        (("N", 200, 30), (0, 2), [("200", "N x 30")]),
+        (("N", 6), 0, [("6", "N")]),
+    ],
+)
+def test_folds_to_few_values_are_made_in_two_steps(shape, axis, steps):
+    assert folds(lambda x: x.sum(axis), gc.spec(*shape)) == steps
+    concrete = [5 if s == "N" else s for s in shape]
+    x = np.random.default_rng(0).normal(size=concrete).astype(np.float32)
+    np.testing.assert_allclose(gc.compile(lambda x: x.max(axis), gc.spec(*shape))(x), x.max(axis))
+    np.testing.assert_allclose(gc.compile(lambda x: x.sum(axis), gc.spec(*shape))(x), x.sum(axis, dtype=np.float64), rtol=1e-4, atol=1e-3)
+
+
+def test_what_is_the_same_along_a_sum_is_multiplied_once():
+    def f(x, y, w):
+        g = x * w.reshape(1, 6, 1)
+        return g.sum((0, 2)), (g * y).sum((0, 2)), (x * y).sum((0, 2))
+
+    s = schedule(f, (4, 6, 10), (4, 6, 10), (6,))
+    assert sum(len(st.accs) for i in s.launches() for st in i.nest.stages) == 2
+
+
+def test_no_kernel_is_left_that_writes_nothing():
+    def f(x, w, b):
+        return ops.batch_norm_train(x, w, b)[0]
+
+    assert all(i.writes for i in schedule(f, (8, 6, 10, 10), (6,), (6,)).launches())
