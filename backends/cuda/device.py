@@ -1,4 +1,5 @@
-"""What kernels call that Numba has no name for, or none that compiles without a GPU: 16-byte accesses, shuffles, votes.
+"""What kernels call that Numba has no name for, or none that compiles without a GPU: 16-byte accesses, copies beside the threads, shuffles,
+votes, tensor cores.
 
 Kernel texts import these functions; the simulator knows them by the same names. Importing this module needs numba-cuda.
 """
@@ -11,7 +12,10 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
-__all__ = ["ballot", "from_bfloat16", "from_half", "load4", "lowest_bit", "mma_bf16", "mma_tf32", "shuffle_xor", "store4", "to_bfloat16", "to_half"]
+__all__ = [
+    "ballot", "commit_copies", "copy1", "copy4", "copy8", "from_bfloat16", "from_half", "ldmatrix", "ldmatrix_transposed", "load4", "lowest_bit", "mma_bf16",
+    "mma_tf32", "round_bfloat16", "shuffle_xor", "store4", "store4_bfloat16", "to_bfloat16", "to_half", "wait_copies0", "wait_copies1",
+]  # fmt: skip
 
 I1, I16, I32, I64 = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -149,25 +153,133 @@ def to_bfloat16(typingctx: Any, value: Any) -> Any:
     return types.uint16(types.float32), codegen
 
 
-def _mma(name: str, doc: str, text: str, convert: str, pairs: int) -> Any:
-    """A product of fragments on tensor cores, added to four sums of the thread: ``c[first:first + 4] += a * b``. ``a`` and ``b`` hold the
-    thread's part of the fragments in float32; ``convert`` rounds one value, or packs two."""
+def _shared(context: Any, builder: Any, kind: Any, value: Any, at: Any) -> Any:
+    """The address of an element of a shared array, as instructions of shared memory take it."""
+    pointer = _address(context, builder, kind, value, at)
+    return builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(pointer.type.pointee, 3)), I32)
 
-    def typed(typingctx: Any, c: Any, first: Any, a: Any, b: Any) -> Any:
+
+def _size(kind: Any) -> int:
+    """Bytes of an element."""
+    return int(kind.dtype.bitwidth) // 8
+
+
+def _copy(name: str, width: int) -> Any:
+    def typed(typingctx: Any, shared: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            size = _size(sig.args[0])
+            pointer = _address(context, builder, sig.args[2], args[2], args[3])
+            address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(pointer.type.pointee, 1)), I64)
+            # 16 bytes go past the first cache, which the blocks of a multiprocessor would fill with tiles that they read once
+            text = f"cp.async.{'cg' if width * size == 16 else 'ca'}.shared.global [$0], [$1], {width * size}, $2;"
+            values = [_shared(context, builder, sig.args[0], args[0], args[1]), address, builder.mul(args[4], I32(size))]
+            builder.asm(ir.FunctionType(ir.VoidType(), [I32, I64, I32]), text, "r,l,r,~{memory}", values, True)
+            return context.get_dummy_value()
+
+        return types.void(shared, at, source, start, types.int32), codegen
+
+    typed.__name__ = name
+    typed.__doc__ = f"``shared[at:at + {width}] = source[start:start + {width}]`` beside the threads, by one copy; what lies behind the first ``count`` is 0."
+    return intrinsic(typed)
+
+
+copy1, copy4, copy8 = _copy("copy1", 1), _copy("copy4", 4), _copy("copy8", 8)
+
+
+def _bare(name: str, text: str, doc: str) -> Any:
+    """An instruction without operands."""
+
+    def typed(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            builder.asm(ir.FunctionType(ir.VoidType(), []), text, "~{memory}", [], True)
+            return context.get_dummy_value()
+
+        return types.void(), codegen
+
+    typed.__name__, typed.__doc__ = name, doc
+    return intrinsic(typed)
+
+
+commit_copies = _bare("commit_copies", "cp.async.commit_group;", "The copies that the thread has started since the last commit are a group.")
+wait_copies0 = _bare("wait_copies0", "cp.async.wait_group 0;", "Waits for all of the thread's groups.")
+wait_copies1 = _bare("wait_copies1", "cp.async.wait_group 1;", "Waits for all of the thread's groups but the last one.")
+
+
+def _ldmatrix(name: str, transposed: str, doc: str) -> Any:
+    def typed(typingctx: Any, local: Any, first: Any, shared: Any, at: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            start = builder.sext(args[1], I64) if args[1].type.width < 64 else args[1]
+            text = f"ldmatrix.sync.aligned.m8n8.x4{transposed}.shared.b16 {{$0,$1,$2,$3}}, [$4];"
+            kind = ir.FunctionType(ir.LiteralStructType([I32] * 4), [I32])
+            words = builder.asm(kind, text, "=r,=r,=r,=r,r,~{memory}", [_shared(context, builder, sig.args[2], args[2], args[3])], True)
+            for i in range(4):
+                p = _address(context, builder, sig.args[0], args[0], builder.add(start, I64(i)))
+                builder.store(builder.bitcast(builder.extract_value(words, i), p.type.pointee), p)
+            return context.get_dummy_value()
+
+        return types.void(local, first, shared, at), codegen
+
+    typed.__name__, typed.__doc__ = name, doc
+    return intrinsic(typed)
+
+
+ldmatrix = _ldmatrix(
+    "ldmatrix", "",
+    "Four matrices of eight rows of 16 bytes: lane l gives the place of row l % 8 of matrix l // 8, and gets the l % 4-th word of row l // 4 of each.",
+)  # fmt: skip
+ldmatrix_transposed = _ldmatrix(
+    "ldmatrix_transposed", ".trans", "The same for elements of two bytes: a lane gets column l // 4 of the rows 2 (l % 4) and the next.",
+)  # fmt: skip
+
+
+def _rounded(builder: Any, values: list[Any]) -> Any:
+    """Two float32 as a word of bfloat16: the later one is named first, and lies in the high half."""
+    return builder.asm(ir.FunctionType(I32, [ir.FloatType()] * 2), "cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", values[::-1], False)
+
+
+@intrinsic
+def store4_bfloat16(typingctx: Any, shared: Any, at: Any, local: Any, first: Any) -> Any:
+    """``shared[at:at + 4] = local[first:first + 4]``, rounded to bfloat16, by one access of 8 bytes; ``at`` is a multiple of 4."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        start = builder.sext(args[3], I64) if args[3].type.width < 64 else args[3]
+        values = [builder.load(_address(context, builder, sig.args[2], args[2], builder.add(start, I64(i)))) for i in range(4)]
+        word = ir.Constant(ir.VectorType(I32, 2), ir.Undefined)
+        for i in range(2):
+            word = builder.insert_element(word, _rounded(builder, values[2 * i : 2 * i + 2]), I32(i))
+        pointer = _address(context, builder, sig.args[0], args[0], args[1])
+        builder.store(word, builder.bitcast(pointer, word.type.as_pointer(pointer.type.addrspace)), align=8)
+        return context.get_dummy_value()
+
+    return types.void(shared, at, local, first), codegen
+
+
+@intrinsic
+def round_bfloat16(typingctx: Any, value: Any) -> Any:
+    """As :func:`to_bfloat16`, by the instruction that GPUs with such tensor cores have."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.trunc(_rounded(builder, [args[0], ir.Constant(ir.FloatType(), 0.0)]), I16)
+
+    return types.uint16(types.float32), codegen
+
+
+def _mma(name: str, doc: str, text: str, convert: str) -> Any:
+    """A product of fragments on tensor cores, added to four sums of the thread: ``c[first:first + 4] += a[from_a:from_a + 4] *
+    b[from_b:from_b + 2]``; ``convert`` makes a word of an element."""
+
+    def typed(typingctx: Any, c: Any, first: Any, a: Any, from_a: Any, b: Any, from_b: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             f32 = ir.FloatType()
-            start = builder.sext(args[1], I64) if args[1].type.width < 64 else args[1]
 
-            def element(kind: int, at: Any) -> Any:
-                return _address(context, builder, sig.args[kind], args[kind], at)
+            def part(kind: int, count: int) -> list[Any]:
+                start = builder.sext(args[kind + 1], I64) if args[kind + 1].type.width < 64 else args[kind + 1]
+                return [_address(context, builder, sig.args[kind], args[kind], builder.add(start, I64(i))) for i in range(count)]
 
-            def fragment(kind: int, i: int) -> Any:
-                # of two packed values the later one is named first, and lies in the high half
-                values = [builder.load(element(kind, I64(i * pairs + h))) for h in reversed(range(pairs))]
-                return builder.asm(ir.FunctionType(I32, [f32] * pairs), convert, ",".join(["=r"] + ["f"] * pairs), values, False)
-
-            sums = [element(0, builder.add(start, I64(i))) for i in range(4)]
-            words = [fragment(2, i) for i in range(4)] + [fragment(3, i) for i in range(2)]
+            sums = part(0, 4)
+            words = [builder.load(p) for p in (*part(2, 4), *part(4, 2))]
+            if convert:
+                words = [builder.asm(ir.FunctionType(I32, [f32]), convert, "=r,f", [w], False) for w in words]
             values = words + [builder.load(p) for p in sums]
             result = ir.LiteralStructType([f32] * 4)
             kinds = ir.FunctionType(result, [v.type for v in values])
@@ -176,7 +288,7 @@ def _mma(name: str, doc: str, text: str, convert: str, pairs: int) -> Any:
                 builder.store(builder.extract_value(made, i), p)
             return context.get_dummy_value()
 
-        return types.void(c, first, a, b), codegen
+        return types.void(c, first, a, from_a, b, from_b), codegen
 
     typed.__name__, typed.__doc__ = name, doc
     return intrinsic(typed)
@@ -184,10 +296,7 @@ def _mma(name: str, doc: str, text: str, convert: str, pairs: int) -> Any:
 
 _OPERANDS = "{$0,$1,$2,$3}, {$4,$5,$6,$7}, {$8,$9}, {$10,$11,$12,$13};"
 mma_tf32 = _mma(
-    "mma_tf32", "Rows of 8 by columns of 8, rounded to TF32.", f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_OPERANDS}",
-    "cvt.rna.tf32.f32 $0, $1;", 1,
+    "mma_tf32", "Rows of 8 float32 by columns of 8, rounded to TF32.", f"mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {_OPERANDS}",
+    "cvt.rna.tf32.f32 $0, $1;",
 )  # fmt: skip
-mma_bf16 = _mma(
-    "mma_bf16", "Rows of 16 by columns of 16, rounded to bfloat16.", f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_OPERANDS}",
-    "cvt.rn.bf16x2.f32 $0, $1, $2;", 2,
-)  # fmt: skip
+mma_bf16 = _mma("mma_bf16", "Rows of 16 bfloat16 by columns of 16, two a word.", f"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {_OPERANDS}", "")

@@ -17,7 +17,10 @@ from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
 from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
 
-DEVICE = {"mma_bf16", "mma_tf32", "ballot", "load4", "lowest_bit", "shuffle_xor", "store4", "from_half", "to_half", "from_bfloat16", "to_bfloat16"}
+DEVICE = {
+    "ballot", "commit_copies", "copy1", "copy4", "copy8", "ldmatrix", "ldmatrix_transposed", "load4", "lowest_bit", "mma_bf16", "mma_tf32", "round_bfloat16",
+    "shuffle_xor", "store4", "store4_bfloat16", "wait_copies0", "wait_copies1", "from_half", "to_half", "from_bfloat16", "to_bfloat16",
+}  # fmt: skip
 FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu|machine", re.IGNORECASE)
 
 

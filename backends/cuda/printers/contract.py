@@ -2,9 +2,9 @@
 
 The roles of axes are read off the index maps: rows are the axes along which only the left operand varies, columns those along which
 only the right one does, all others are walked tile by tile. Rows, columns and K may each be several axes, run through as one: so a
-convolution is printed like a matrix product, and what lies outside is 0. Each element of an operand is computed once a tile by any
-scalar IR (a prologue) while it goes to shared memory; each thread then multiplies a few rows by a few columns in registers, and the
-epilogue is any scalar IR again.
+convolution is printed like a matrix product, and what lies outside is 0. Tiles of operands go to shared memory (:mod:`.operands`) in
+two or three stages: while one is multiplied, the next ones are on their way. Each thread multiplies a few rows by a few columns in
+registers, or each warp on tensor cores, and the epilogue is any scalar IR.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from graphc.errors import CompileError
 from graphc.ir.dims import Size, cdiv, coefficient, prod
+from graphc.ir.dtypes import DType, uint32
 from graphc.ir.node import Node
 from graphc.loops.nest import Axis, Nest, Stage
-from graphc.loops.scalar import Scalar, loads, postorder, scalar_symbols
+from graphc.loops.scalar import postorder, scalar_symbols
 from graphc.schedule.program import Buffer
 
-from .instructions import instruction, literal
+from .instructions import WORD, instruction, literal
+from .operands import Side, make_side
 from .split import FOUR, split_axis
 from .text import VECTOR, KernelText, Printed, Team, multiple
 
@@ -53,21 +55,14 @@ class Tile:
 TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 4, 4), Tile(32, 32, 4, 4), Tile(128, 32, 4, 4), Tile(32, 128, 4, 4), Tile(128, 16, 4, 4), Tile(16, 128, 4, 4))
 
 
-TENSOR_TILE = Tile(64, 64, 4, 4)
+TENSOR_TILES = {"tf32": Tile(64, 64, 4, 4, 16), "bf16": Tile(64, 64, 4, 4, 32)}
 """The tile on tensor cores: each of its eight warps makes 32 x 16 sums, by instructions of 16 x 8."""
 PRECISIONS = {"float32": 0, "tf32": 1, "bf16": 2}
 """What factors of float32 products may be rounded to, and how many of them a tensor core's word holds. Sums stay float32."""
-
-
-@dataclass(frozen=True)
-class _Side:
-    """An operand: its value, the axes along which only it varies, and how they are called in the text."""
-
-    value: Scalar
-    axes: tuple[Axis, ...]
-    size: Size
-    letter: str
-    tile: int
+SHARED = 48 * 1024
+"""Bytes of shared memory that a block may take without asking for more."""
+STAGES = 3
+"""Most tiles of an operand in shared memory."""
 
 
 def choose_tile(rows: Size, columns: Size, batch: Size) -> Tile:
@@ -83,11 +78,15 @@ def choose_tile(rows: Size, columns: Size, batch: Size) -> Tile:
 
 def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "", precision: str = "float32") -> Printed:
     """The kernel of a contraction with its prologue and epilogue; ``precision`` is one of :data:`PRECISIONS`."""
-    return _Contraction(nest, buffers, comment, precision).print()
+    assert nest.contract is not None
+    tensor = PRECISIONS[precision] and nest.contract.a.dtype.name == "float32"
+    return (_OnTensorCores if tensor else _Contraction)(nest, buffers, comment, precision if tensor else "").print()
 
 
 class _Contraction(KernelText):
-    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str, precision: str):
+    """The text of one kernel. Threads multiply themselves; ``tensor`` is "" here."""
+
+    def __init__(self, nest: Nest, buffers: Mapping[Node, Buffer], comment: str, tensor: str):
         super().__init__(nest, buffers, comment)
         c = nest.contract
         assert c is not None
@@ -99,55 +98,66 @@ class _Contraction(KernelText):
         if _writes_along(nest, a[1]) > _writes_along(nest, b[1]):
             a, b = b, a  # neighbouring threads make neighbouring columns
         self.batch = tuple(x for x in live if x not in a[1] and x not in b[1])
-        rows, columns = (prod(x.size for x in axes) for _, axes in (a, b))
-        self.precision = precision
-        self.pairs = PRECISIONS[precision] if self.dtype.name == "float32" else 0
-        self.tile = TENSOR_TILE if self.pairs else choose_tile(rows, columns, prod(x.size for x in self.batch))
-        self.left = _Side(*a, rows, "m", self.tile.rows)
-        self.right = _Side(*b, columns, "n", self.tile.columns)
         self.k = tuple(x for x in c.k if x.size != 1)
+        self.single = [x.name for x in (*nest.outer, *c.k) if x.size == 1]
         self.depth = prod(x.size for x in self.k)
+        sizes = prod(x.size for x in a[1]), prod(x.size for x in b[1])
+        self.tensor = tensor
+        self.tile = self.choose(sizes[0], sizes[1], prod(x.size for x in self.batch))
+        self.left, self.right = (
+            make_side(*side, size, self.k, letter, rows, self.tile.depth, tensor, self.single)
+            for side, size, letter, rows in ((a, sizes[0], "m", self.tile.rows), (b, sizes[1], "n", self.tile.columns))
+        )
+        nbytes = sum(side.elements * side.kept.itemsize for side in (self.left, self.right))
+        self.stages = max(1, min(STAGES, SHARED // nbytes))
+        self.held: dict[str, str] = {}
+
+    def choose(self, rows: Size, columns: Size, batch: Size) -> Tile:
+        """The tile of a block."""
+        return choose_tile(rows, columns, batch)
+
+    @property
+    def across(self) -> int:
+        """Groups of four columns that a thread makes."""
+        return self.tile.by_columns // VECTOR
 
     def print(self) -> Printed:
-        tile, nest = self.tile, self.nest
-        assert nest.contract is not None
+        tile = self.tile
         mt, nt = cdiv(self.left.size, tile.rows), cdiv(self.right.size, tile.columns)
         points = prod((mt, nt, *(x.size for x in self.batch)))
-        sa, sb = (self.array("shared", tile.depth * (side.tile + VECTOR), self.dtype) for side in (self.left, self.right))
-        parts = (4 * self.pairs, 2 * self.pairs) if self.pairs else (tile.by_rows, tile.by_columns)
-        ra, rb, acc = (self.array("local", n, self.dtype) for n in (*parts, tile.by_rows * tile.by_columns))
+        tiles = [self.array("shared", self.stages * side.elements, side.kept) for side in (self.left, self.right)]
+        parts = [self.array("local", n, self._part_type(side)) for n, side in zip(self._parts(), (self.left, self.right), strict=True)]
+        sums = tile.by_rows * tile.by_columns
+        acc = self.array("local", sums, self.dtype)
+        self._who()
+        for name in self.single:
+            self.line(f"{self.vars[name]} = np.int32(0)")
+        self.open(f"for u in range(np.int32(cuda.blockIdx.x), {self.typed(points)}, np.int32(cuda.gridDim.x)):", *self.batch)
+        self._place_tile(mt, nt)
+        self.open(f"for z in range({sums}):")
+        self.line(f"{acc}[z] = {literal(0, self.dtype)}")
+        self.close()
+        self._walk_k(tiles, parts, acc)
+        self._hand_out(acc)
+        self._epilogue(acc)
+        self.close()
+        return self.finish(points, Team("tile", tile.threads, 1))
+
+    def _who(self) -> None:
+        """What the thread makes of a tile: its first row and column."""
+        tile = self.tile
         across = tile.columns // tile.by_columns
         self.line("t = np.int32(cuda.threadIdx.x)")
         self.line(f"tr = np.int32((t >> {_log(across)}) * {min(VECTOR, tile.by_rows)})")
         self.line(f"tc = np.int32((t & {across - 1}) * {min(VECTOR, tile.by_columns)})")
-        if self.pairs:
-            self.line("group = np.int32((t & 31) >> 2)")
-            self.line("place = np.int32(t & 3)")
-            self.line("wr = np.int32((t >> 7) * 32)")
-            self.line("wc = np.int32(((t >> 5) & 3) * 16)")
-        zeros = [x for x in (*nest.outer, *nest.contract.k) if x.size == 1]
-        for x in zeros:
-            self.line(f"{self.vars[x.name]} = np.int32(0)")
-        self.open(f"for u in range(np.int32(cuda.blockIdx.x), {self.typed(points)}, np.int32(cuda.gridDim.x)):", *self.batch)
-        self._place_tile(mt, nt)
-        self.open(f"for z in range({tile.by_rows * tile.by_columns}):")
-        self.line(f"{acc}[z] = {literal(0, self.dtype)}")
-        self.close()
-        self.open(f"for k0 in range(np.int32(0), {self.typed(self.depth)}, np.int32({tile.depth})):")
-        self._fill(sa, self.left)
-        self._fill(sb, self.right)
-        self.line("cuda.syncthreads()")
-        if self.pairs:
-            self._multiply_on_tensor_cores(sa, sb, ra, rb, acc)
-        else:
-            self._multiply(sa, sb, ra, rb, acc)
-        self.line("cuda.syncthreads()")
-        self.close()
-        if self.pairs:
-            self._hand_out(acc)
-        self._epilogue(acc)
-        self.close()
-        return self.finish(points, Team("tile", tile.threads, 1))
+
+    def _parts(self) -> tuple[int, int]:
+        """How many elements of each operand a thread holds in registers."""
+        return self.tile.by_rows, self.tile.by_columns
+
+    def _part_type(self, side: Side) -> DType:
+        """The type of those."""
+        return side.kept
 
     def _place_tile(self, mt: Size, nt: Size) -> None:
         """The first row and column of the u-th tile, and its index along the other axes."""
@@ -163,84 +173,152 @@ class _Contraction(KernelText):
             self.line(f"n0 = np.int32(q * {self.tile.columns})")
 
     # -- operands --------------------------------------------------------------------------------------------------------
-    def _fill(self, shared: str, side: _Side) -> None:
-        """A tile of an operand goes to shared memory, K by K; threads walk it as it lies in memory."""
-        rows, depth, letter = side.tile, self.tile.depth, side.letter
-        along_k = self.k and _walks_along(side.value, self.k[-1].name, side.axes[-1].name if side.axes else "")
-        self.open(f"for g in range({rows * depth // self.tile.threads}):", *side.axes, *self.k)
-        self.line(f"x = np.int32(t + g * {self.tile.threads})")
-        inner = depth if along_k else rows
-        first, second = f"x & {inner - 1}", f"x >> {_log(inner)}"
-        row, deep = (second, first) if along_k else (first, second)
-        self.line(f"{letter}x = np.int32({row})")
-        self.line(f"kx = np.int32({deep})")
-        self.line(f"{letter} = np.int32({letter}0 + {letter}x)")
-        self.line("k = np.int32(k0 + kx)")
-        size, total = self.typed(side.size), self.typed(self.depth)
-        self.line(f"inside = {letter} < {size} and k < {total}")
-        # beyond the edge the last element is read, and not used
-        self._clamped(side.axes, letter, size)
-        self._clamped(self.k, "k", total)
-        value = self.value(side.value)
-        value = f"{value} if inside else {literal(0, self.dtype)}"
-        self.line(f"{shared}[np.int32(kx * {rows + VECTOR} + {letter}x)] = {self.stored(value, self.dtype)}")
+    def _walk_k(self, tiles: list[str], parts: list[str], acc: str) -> None:
+        """Tile by tile along K. The loop begins before the first tile, so that its text fills stages in one place: tile ``kf`` sets out while the tile at
+        ``k0``, which stands in stage ``now``, is multiplied; the barrier says that the one has arrived and that the other's stage is free."""
+        total, depth, ahead = self.typed(self.depth), self.tile.depth, (self.stages - 1) * self.tile.depth
+        copied = any(side.copied for side in (self.left, self.right))
+        sides = list(zip(tiles, (self.left, self.right), strict=True))
+        if self.stages == 1:
+            self.open(f"for k0 in range(np.int32(0), {total}, np.int32({depth})):")
+            self.line("cuda.syncthreads()")
+            for shared, side in sides:
+                self._fill(shared, side, "0", "k0")
+                if side.held:
+                    self._put(shared, side, "0")
+            if copied:
+                self._bare("commit_copies")
+                self._bare("wait_copies0")
+            self.line("cuda.syncthreads()")
+            self._multiply(tiles, parts, acc, "0")
+            self.close()
+            return
+        self.line("fill = np.int32(0)")
+        self.open(f"for k0 in range(np.int32({-ahead}), {total}, np.int32({depth})):")
+        if copied:
+            self._bare(f"wait_copies{self.stages - 2}")
+        self.line("cuda.syncthreads()")
+        self.line(f"kf = np.int32(k0 + {ahead})")
+        self.open(f"if kf < {total}:")
+        for shared, side in sides:
+            self._fill(shared, side, "fill", "kf")
+        self.close()
+        if copied:
+            self._bare("commit_copies")
+        self.line(f"now = np.int32(fill + 1 if fill < {self.stages - 1} else 0)")
+        self.open("if k0 >= 0:")
+        self._multiply(tiles, parts, acc, "now")
+        self.close()
+        held = [(shared, side) for shared, side in sides if side.held]
+        if held:
+            self.open(f"if kf < {total}:")
+            for shared, side in held:
+                self._put(shared, side, "fill")
+            self.close()
+        self.line("fill = np.int32(now)")
         self.close()
 
-    def _clamped(self, axes: Sequence[Axis], number: str, size: str) -> None:
-        if axes:
-            self.line(f"{number} = np.int32({number} if {number} < {size} else {size} - 1)")
-            self.decode(axes, number)
+    def _bare(self, name: str) -> None:
+        self.device.add(name)
+        self.line(f"{name}()")
 
-    def _multiply(self, sa: str, sb: str, ra: str, rb: str, acc: str) -> None:
+    def _fill(self, shared: str, side: Side, stage: str, start: str) -> None:
+        """A tile of an operand, from K ``start`` on, sets out for a stage of its shared memory; threads walk it as it lies in memory."""
+        letter = side.letter
+        self._open_pieces(side, *side.axes, *self.k)
+        self.line(f"{letter} = np.int32({letter}0 + {letter}x)")
+        self.line(f"k = np.int32({start} + kx)")
+        size, total = self.typed(side.size), self.typed(self.depth)
+        self.line(f"inside = {letter} < {size} and k < {total}")
+        if side.held:
+            self._hold(side)
+        elif side.copied:
+            self._copy(shared, side, self._spot(side, stage))
+        else:
+            # beyond the edge the last element is read, and not used
+            for axes, number, end in ((side.axes, letter, size), (self.k, "k", total)):
+                if axes:
+                    self.line(f"{number} = np.int32({number} if {number} < {end} else {end} - 1)")
+                    self.decode(axes, number)
+            value = f"{self.value(side.value)} if inside else {literal(0, self.dtype)}"
+            if side.kept is WORD:
+                self.device.add("round_bfloat16")
+                value = f"round_bfloat16({value})"
+            self.line(f"{shared}[{self._spot(side, stage)}] = {self.stored(value, self.dtype)}")
+        self._close_pieces(side)
+
+    def _open_pieces(self, side: Side, *axes: Axis) -> None:
+        """The loop over the thread's pieces of a tile, and where each of them stands in it."""
+        letter, width, threads = side.letter, side.width, self.tile.threads
+        self.open(f"for g in range({side.pieces(threads)}):", *axes)
+        self.line(f"x = np.int32(t + g * {threads})")
+        if side.rows * side.depth < width * threads:
+            self.open(f"if x < {side.rows * side.depth // width}:", *axes)
+        inner = (side.depth if side.along_k else side.rows) // width
+        first, second = f"x & {inner - 1}", f"x >> {_log(inner)}"
+        if width > 1:
+            first = f"({first}) * {width}"
+        row, deep = (second, first) if side.along_k else (first, second)
+        self.line(f"{letter}x = np.int32({row})")
+        self.line(f"kx = np.int32({deep})")
+
+    def _close_pieces(self, side: Side) -> None:
+        self.close(2 if side.rows * side.depth < side.width * self.tile.threads else 1)
+
+    def _spot(self, side: Side, stage: str) -> str:
+        """Where a piece lies in shared memory."""
+        base = f"{stage} * {side.elements} + " if self.stages > 1 else ""
+        return f"np.int32({base}{side.place(f'{side.letter}x', 'kx')})"
+
+    def _load(self, side: Side) -> tuple[str, str, str]:
+        """Under which condition a plain load is made, its buffer, and where. Nothing is read outside, so addresses may be anything there."""
+        for axes, number in ((side.axes, side.letter), (self.k, "k")):
+            self.decode(axes, number)
+        inside = " and ".join(["inside", *(self.value(condition) for condition in side.value.args)])
+        node, (at,) = side.value.attr
+        return inside, self.pointer(node), self.index(at)
+
+    def _copy(self, shared: str, side: Side, place: str) -> None:
+        inside, memory, at = self._load(side)
+        name = f"copy{side.width}"
+        self.device.add(name)
+        self.line(f"{name}({shared}, {place}, {memory}, {at}, np.int32({side.width}) if {inside} else np.int32(0))")
+
+    def _hold(self, side: Side) -> None:
+        """Elements that are rounded on their way stay in registers until the tile before them is multiplied: nobody waits for them to come."""
+        held = self.held[side.letter] = self.held.get(side.letter) or self.array("local", side.pieces(self.tile.threads) * side.width, self.dtype)
+        inside, memory, at = self._load(side)
+        self.device.add("load4")
+        self.open(f"for e in range({VECTOR}):")
+        self.line(f"{held}[g * {VECTOR} + e] = {literal(0, self.dtype)}")
+        self.close()
+        self.open(f"if {inside}:")
+        self.line(f"load4({held}, np.int32(g * {VECTOR}), {memory}, {at})")
+        self.close()
+
+    def _put(self, shared: str, side: Side, stage: str) -> None:
+        self._open_pieces(side)
+        self.device.add("store4_bfloat16")
+        self.line(f"store4_bfloat16({shared}, {self._spot(side, stage)}, {self.held[side.letter]}, np.int32(g * {VECTOR}))")
+        self._close_pieces(side)
+
+    def _multiply(self, tiles: list[str], parts: list[str], acc: str, stage: str) -> None:
         tile, dtype = self.tile, self.dtype
         self.device.add("load4")
         self.open(f"for d in range({tile.depth}):")
-        for local, shared, start, side, count in ((ra, sa, "tr", tile.rows, tile.by_rows), (rb, sb, "tc", tile.columns, tile.by_columns)):
+        for local, shared, start, side, count in ((parts[0], tiles[0], "tr", self.left, tile.by_rows), (parts[1], tiles[1], "tc", self.right, tile.by_columns)):
+            base = f"{stage} * {side.elements} + " if self.stages > 1 else ""
             for part in range(count // VECTOR):
-                far = f" + {part * VECTOR * side // count}" if part else ""
-                self.line(f"load4({local}, {part * VECTOR}, {shared}, np.int32(d * {side + VECTOR} + {start}{far}))")
+                far = f" + {part * VECTOR * side.rows // count}" if part else ""
+                self.line(f"load4({local}, {part * VECTOR}, {shared}, np.int32({base}{side.place(start, 'd')}{far}))")
         self.open(f"for i in range({tile.by_rows}):")
         self.open(f"for j in range({tile.by_columns}):")
         at = f"{acc}[i * {tile.by_columns} + j]"
-        self.line(f"{at} = {instruction('fma', dtype, (f'{ra}[i]', f'{rb}[j]', at), (dtype, dtype, dtype))}")
-        self.close(3)
-
-    def _multiply_on_tensor_cores(self, sa: str, sb: str, ra: str, rb: str, acc: str) -> None:
-        """Fragments of 16 rows and 8 columns, as the instruction wants them: lane 4 g + p holds what stands at rows g and g + 8."""
-        pairs, name = self.pairs, f"mma_{self.precision}"
-        deep = 8 * pairs
-        row = self.tile.rows + VECTOR
-        self.device.add(name)
-        self.open(f"for d in range({self.tile.depth // deep}):")
-        self.open("for i in range(2):")
-        self.open("for r in range(4):")
-        self.open(f"for h in range({pairs}):")
-        self.line(f"{ra}[r * {pairs} + h] = {sa}[np.int32((d * {deep} + place * {pairs} + h + (r >> 1) * {deep // 2}) * {row} + wr + i * 16 + group + (r & 1) * 8)]")
-        self.close(2)
-        self.open("for j in range(2):")
-        self.open("for r in range(2):")
-        self.open(f"for h in range({pairs}):")
-        self.line(f"{rb}[r * {pairs} + h] = {sb}[np.int32((d * {deep} + place * {pairs} + h + r * {deep // 2}) * {row} + wc + j * 8 + group)]")
-        self.close(2)
-        self.line(f"{name}({acc}, (i * 2 + j) * 4, {ra}, {rb})")
+        self.line(f"{at} = {instruction('fma', dtype, (f'{parts[0]}[i]', f'{parts[1]}[j]', at), (dtype, dtype, dtype))}")
         self.close(3)
 
     def _hand_out(self, acc: str) -> None:
-        """Sums lie as the tensor cores leave them: through shared memory each thread gets rows of four neighbours, as the epilogue wants."""
-        row = self.tile.columns + VECTOR
-        shared = self.array("shared", self.tile.rows * row, self.dtype)
-        self.device.add("load4")
-        self.open("for i in range(2):")
-        self.open("for j in range(2):")
-        self.open("for v in range(4):")
-        at = f"np.int32((wr + i * 16 + group + (v >> 1) * 8) * {row} + wc + j * 8 + place * 2 + (v & 1))"
-        self.line(f"{shared}[{at}] = {acc}[(i * 2 + j) * 4 + v]")
-        self.close(3)
-        self.line("cuda.syncthreads()")
-        self.open("for i in range(4):")
-        self.line(f"load4({acc}, i * 4, {shared}, np.int32((tr + i) * {row} + tc))")
-        self.close()
-        self.line("cuda.syncthreads()")
+        """Sums lie in the threads as the epilogue wants them."""
 
     # -- results ---------------------------------------------------------------------------------------------------------
     def _epilogue(self, acc: str) -> None:
@@ -253,16 +331,14 @@ class _Contraction(KernelText):
             self.open(f"for z in range({tile.by_rows * tile.by_columns}):")
             self.line(f"{acc}[z] = {sums}[z]")
             self.close()
-        self.open(f"for j in range({tile.by_columns // VECTOR}):")
-        wide = VECTOR * tile.columns // tile.by_columns
-        self.line(f"n = np.int32(n0 + tc + j * {wide})")
+        self.open(f"for j in range({self.across}):")
+        self.line(f"n = np.int32(n0 + {self._column()})")
         if column is not None:  # in groups of four, which are inside or outside as a whole
             self.open(f"if n < {self.typed(right.size)}:", *right.axes)
             self.line(f"{self.vars[column.name]} = np.int32(n >> 2)")
             self.vector = FOUR
-        self.open(f"for i in range({tile.by_rows}):")
-        far = f"(i >> 2) * {VECTOR * tile.rows // tile.by_rows}" if tile.by_rows > VECTOR else ""
-        self.line(f"m = np.int32(m0 + tr + (i & 3) + {far})" if far else "m = np.int32(m0 + tr + i)")
+        self.open(f"for i in range({tile.by_rows * tile.by_columns // VECTOR // self.across}):")
+        self.line(f"m = np.int32(m0 + {self._row()})")
         self.open(f"if m < {self.typed(left.size)}:", *left.axes)
         self.decode(left.axes, "m")
         self.vars[FOUR] = "e"
@@ -274,7 +350,7 @@ class _Contraction(KernelText):
             self.decode(right.axes, "c")
         for t in postorder([w.value for st in stages for w in st.points]):
             if t.op == "acc":
-                body.known[t] = f"{acc}[i * {tile.by_columns} + j * {VECTOR} + e]"
+                body.known[t] = f"{acc}[i * {self.across * VECTOR} + j * {VECTOR} + e]"
         if not left.axes or not right.axes:
             # one row or column: threads of others must not read what its thread writes
             self.loads_from = len(self.blocks) - (1 if column is None else 2)
@@ -289,6 +365,15 @@ class _Contraction(KernelText):
         self.close(4 if column is not None else 3)
         self.vector, self.loads_from = "", 1
 
+    def _row(self) -> str:
+        """The thread's i-th row in the tile."""
+        tile = self.tile
+        return f"tr + (i & 3) + (i >> 2) * {VECTOR * tile.rows // tile.by_rows}" if tile.by_rows > VECTOR else "tr + i"
+
+    def _column(self) -> str:
+        """Its j-th group of four columns."""
+        return f"tc + j * {VECTOR * self.tile.columns // self.tile.by_columns}"
+
     def _in_fours(self) -> tuple[tuple[Stage, ...], Axis | None]:
         """The stages with the column axis in groups of four, and that axis; as they are where it cannot be split."""
         stages = self.nest.stages
@@ -299,14 +384,90 @@ class _Contraction(KernelText):
         return split.stages, axis
 
 
+class _OnTensorCores(_Contraction):
+    """The same by ``mma.sync``: eight warps, two along the rows and four along the columns, each of which makes sums of 16 rows by 8 columns
+    at a time. Lane 4 g + p of a warp holds what stands at rows (or columns) g and g + 8."""
+
+    def choose(self, rows: Size, columns: Size, batch: Size) -> Tile:
+        return TENSOR_TILES[self.tensor]
+
+    @property
+    def across(self) -> int:
+        return self.tile.columns // 32
+
+    @property
+    def down(self) -> int:
+        return self.tile.rows // 32
+
+    def _parts(self) -> tuple[int, int]:
+        return 4 * self.down, 2 * self.across
+
+    def _part_type(self, side: Side) -> DType:
+        return uint32 if side.kept is WORD else side.kept
+
+    def _who(self) -> None:
+        self.line("t = np.int32(cuda.threadIdx.x)")
+        self.line("group = np.int32((t & 31) >> 2)")
+        self.line("place = np.int32(t & 3)")
+        self.line("odd = place & 1 != 0")
+        self.line(f"wr = np.int32((t >> 7) * {16 * self.down})")
+        self.line(f"wc = np.int32(((t >> 5) & 3) * {8 * self.across})")
+        # which row of which matrix the lane points to: two matrices along the rows (or columns), two along K
+        for side, own, deep in ((self.left, 3, 4), (self.right, 4, 3)):
+            start, far = ("wr", "wc")[side is self.right], 8 if side.kept is WORD else 4
+            row = f"{start} + ((t >> {own}) & 1) * 8" + (" + (t & 7)" if side.deep else "")
+            k = f"((t >> {deep}) & 1) * {far}" + ("" if side.deep else " + (t & 7)")
+            if side.deep or side.kept is WORD:
+                self.line(f"{side.letter}l = np.int32({side.place(f'({row})', f'({k})')})")
+
+    def _multiply(self, tiles: list[str], parts: list[str], acc: str, stage: str) -> None:
+        mma = f"mma_{self.tensor}"
+        deep = 16 if self.tensor == "bf16" else 8
+        self.device.add(mma)
+        self.open(f"for d in range({self.tile.depth // deep}):")
+        for side, shared, part, count in zip((self.left, self.right), tiles, parts, (self.down, self.across // 2), strict=True):
+            base = f"{stage} * {side.elements} + " if self.stages > 1 else ""
+            self.open(f"for i in range({count}):")
+            if side.deep or side.kept is WORD:
+                name = "ldmatrix" if side.deep else "ldmatrix_transposed"
+                self.device.add(name)
+                self.line(f"{name}({part}, i * 4, {shared}, np.int32({base}{side.letter}l + {side.place('i * 16', f'd * {deep}')}))")
+            else:
+                row, k = ("(r & 1)", "(r >> 1)") if side is self.left else ("(r >> 1)", "(r & 1)")
+                start = "wr" if side is self.left else "wc"
+                self.open("for r in range(4):")
+                at = side.place(f"({start} + i * 16 + group + {row} * 8)", f"(d * {deep} + place + {k} * 4)")
+                self.line(f"{part}[i * 4 + r] = {shared}[np.int32({base}{at})]")
+                self.close()
+            self.close()
+        self.open(f"for i in range({self.down}):")
+        self.open(f"for j in range({self.across}):")
+        self.line(f"{mma}({acc}, (i * {self.across} + j) * 4, {parts[0]}, i * 4, {parts[1]}, j * 2)")
+        self.close(3)
+
+    def _hand_out(self, acc: str) -> None:
+        """A lane has two neighbouring columns in each of two rows, and the next lane the two columns beside them: they exchange a pair, so that each has
+        four columns of one row."""
+        self.device.add("shuffle_xor")
+        self.open(f"for z in range({self.down * self.across}):")
+        for n in range(4):  # values first: what is picked among elements would have an address
+            self.line(f"c{n} = {acc}[z * 4 + {n}]")
+        for n in range(2):
+            self.line(f"b{n} = shuffle_xor(c{n} if odd else c{n + 2}, 1)")
+        for n in range(4):
+            self.line(f"{acc}[z * 4 + {n}] = {f'b{n} if odd else c{n}' if n < 2 else f'c{n} if odd else b{n - 2}'}")
+        self.close()
+
+    def _row(self) -> str:
+        return "wr + i * 16 + group + (place & 1) * 8"
+
+    def _column(self) -> str:
+        return "wc + j * 8 + (place >> 1) * 4"
+
+
 def _writes_along(nest: Nest, axes: Sequence[Axis]) -> int:
     """How many results have neighbours along the last of some axes."""
     return sum(coefficient(w.index[0], axes[-1].name) == 1 for w in nest.writes()) if axes else 0
-
-
-def _walks_along(value: Scalar, axis: str, other: str) -> bool:
-    """Whether more loads have neighbours along ``axis`` than along ``other``."""
-    return sum((coefficient(t.attr[1][0], axis) == 1) - (coefficient(t.attr[1][0], other) == 1) for t in loads(value)) >= 0
 
 
 def _log(power: int) -> int:

@@ -11,6 +11,7 @@ It raises :class:`SimulationError`, naming buffer, index, thread and line, for
 * races within a launch, in global and in shared memory: two threads that write different values to one address, or one that
   writes what another reads, unless their warp or their block has met in between,
 * shuffles and votes that not all threads of a warp reach, and barriers that not all threads of a block reach,
+* elements of shared memory that are read or written while a copy to them is on its way (:mod:`.tensor`),
 * variables and stores whose type changes (Numba would widen them silently).
 
 What it does not model: atomics and the timing inside a warp (threads run in lock step).
@@ -29,7 +30,7 @@ import numpy as np
 
 from graphc.errors import SimulationError
 
-from .memory import WARP, Local, Memory, Order, Shared, first
+from .memory import WARP, Copy, Local, Memory, Order, Shared, first
 from .report import Report
 
 __all__ = ["launch"]
@@ -55,6 +56,8 @@ class Grid:
         if report is not None:
             report.threads = threads
         self._order: Order | None = None
+        self.copies: list[Copy] = []
+        self.commits = np.zeros(self.count, np.int64)
         i32 = np.int32
         self.constants: dict[str, Any] = {
             "cuda.threadIdx.x": (self.lane % threads).astype(i32),
@@ -82,14 +85,19 @@ class Grid:
     def where(self, lane: int) -> str:
         return f"block {lane // self.threads}, thread {lane % self.threads}"
 
-    def met(self, mask: np.ndarray, node: ast.AST, size: int = WARP) -> None:
-        """The warps (or blocks) of a mask, which must be whole; they have met from now on."""
+    def whole(self, mask: np.ndarray, node: ast.AST, size: int = WARP) -> np.ndarray:
+        """Which warps (or blocks) are in a mask: as a whole, or it is an error."""
         parts = mask.reshape(-1, size)
-        some, whole = parts.any(1), parts.all(1)
+        some, whole = np.asarray(parts.any(1)), parts.all(1)
         if (some != whole).any():
             p = int(np.argmax(some != whole))
             lane = p * size + int(np.argmin(parts[p]))
             raise SimulationError(f"divergent {'warp' if size == WARP else 'block'}: {self.where(lane)} does not reach {_show(node)}")
+        return some
+
+    def met(self, mask: np.ndarray, node: ast.AST, size: int = WARP) -> None:
+        """The warps (or blocks) of a mask, which must be whole; they have met from now on."""
+        some = self.whole(mask, node, size)
         self._order = None
         self.warp_met += np.repeat(some, size // WARP)
         if size != WARP or size == self.threads:  # a block of one warp has met when its warp has
@@ -257,14 +265,25 @@ def _places(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, 
         bad = first(places % step != 0)
         if bad is not None:
             raise SimulationError(f"misaligned {what} of {width}: {m} at {places[bad]} by {g.where(order.who[bad])}, {_show(node)}")
+    if g.report is not None:
+        if isinstance(m, Memory):
+            g.report.touched(node, m, places, order.who, width)
+        else:
+            g.report.banked(node, m, places, order.who, width)
     if isinstance(m, Shared):
         places = places + order.block * size
-    if g.report is not None and isinstance(m, Memory):
-        g.report.touched(node, m, places, order.who, width)
     if width > 1:
         places = (places[:, None] + np.arange(width)).reshape(-1)
         order = Order(*(np.repeat(x, width) for x in order))
     return places, order
+
+
+def _arrived(g: Grid, m: Memory | Shared, places: np.ndarray, order: Order, what: str, node: ast.AST) -> None:
+    """No copy to these places is on its way."""
+    bad = m.expected(places) if isinstance(m, Shared) else None
+    if bad is not None:
+        where = f"{m} at {_show_place(m, places[bad])} is {what} by {g.where(order.who[bad])}"
+        raise SimulationError(f"copy on its way: {where} before the copy to it was committed and waited for, {_show(node)}")
 
 
 def _show_place(m: Memory | Shared, at: int) -> int:
@@ -274,6 +293,7 @@ def _show_place(m: Memory | Shared, at: int) -> int:
 def _fetch(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, node: ast.AST) -> np.ndarray:
     """What the lanes of a mask load, one after another."""
     places, order = _places(g, m, at, mask, width, "load", node)
+    _arrived(g, m, places, order, "read", node)
     bad = m.unwritten(places)
     if bad is not None:
         where = f"{m} at {_show_place(m, places[bad])} by {g.where(order.who[bad])}"
@@ -288,6 +308,7 @@ def _fetch(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, n
 def _put(g: Grid, m: Memory | Shared, at: Any, values: np.ndarray, mask: np.ndarray, width: int, node: ast.AST) -> None:
     """The lanes of a mask store values, one after another."""
     places, order = _places(g, m, at, mask, width, "store", node)
+    _arrived(g, m, places, order, "written", node)
     bad = m.writes(places, values, order, g.threads)
     if bad is not None:
         where = f"{m} at {_show_place(m, places[bad])} is written by {g.where(order.who[bad])}"
@@ -530,12 +551,16 @@ def _convert(dtype: np.dtype[Any]) -> Callable[[Any], Any]:
 TYPES = {f"np.{n}": _convert(np.dtype(n)) for n in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")}
 
 
+CALLS: dict[str, Callable[[ast.Call], Code]] = {}
+"""Functions that take arrays; :mod:`.tensor` adds its own."""
+
+
 def _call(e: ast.Call) -> Code:
     name = ast.unparse(e.func)
     if name in ("load4", "store4"):
         return _load4(e) if name == "load4" else _store4(e)
-    if name in ("mma_tf32", "mma_bf16"):
-        return _mma(e, 1 if name == "mma_tf32" else 2)
+    if name in CALLS:
+        return CALLS[name](e)
     args = [_value(a) for a in e.args]
     if name in TYPES:
         convert, x = TYPES[name], args[0]
@@ -577,7 +602,7 @@ def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) 
 
 HALVES: dict[str, tuple[Any, bool]] = {
     "from_half": (np.float16, False), "to_half": (np.float16, True),
-    "from_bfloat16": (ml_dtypes.bfloat16, False), "to_bfloat16": (ml_dtypes.bfloat16, True),
+    "from_bfloat16": (ml_dtypes.bfloat16, False), "to_bfloat16": (ml_dtypes.bfloat16, True), "round_bfloat16": (ml_dtypes.bfloat16, True),
 }  # fmt: skip
 
 
@@ -616,43 +641,6 @@ def _ballot(e: ast.Call, args: list[Code]) -> Code:
         g.met(mask, e)
         votes = np.broadcast_to(condition, g.count).reshape(-1, WARP)
         return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.uint32).reshape(-1), WARP)
-
-    return run
-
-
-def _mma(e: ast.Call, pairs: int) -> Code:
-    """``mma_...(c, first, a, b)``: 16 x 8 sums of a warp, four a lane, plus products of 16 x K by K x 8 fragments; K is 8 or 16."""
-    names, start = [ast.unparse(e.args[i]) for i in (0, 2, 3)], _value(e.args[1])
-    group, place, depth = np.arange(WARP) // 4, np.arange(WARP) % 4, 8 * pairs
-
-    def rounded(x: np.ndarray) -> np.ndarray:
-        if pairs == 2:
-            return x.astype(ml_dtypes.bfloat16).astype(np.float64)
-        return ((x.view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
-
-    def run(g: Grid, mask: np.ndarray) -> None:
-        arrays = [_find(g, name, e) for name in names]
-        c, a, b = arrays
-        n = int(start(g, mask))
-        if any(not isinstance(m, Local) or m.data.dtype != np.float32 for m in arrays) or (a.data.shape[0], b.data.shape[0]) != (4 * pairs, 2 * pairs):
-            raise SimulationError(f"fragments of float32 have {4 * pairs} and {2 * pairs} elements: {_show(e)}")
-        if not all(m.written[:, mask].all() for m in (a, b)) or not c.written[n : n + 4, mask].all():
-            raise SimulationError(f"load of memory that was never written: {_show(e)}")
-        g.met(mask, e)
-        warps = g.count // WARP
-        left, right, sums = np.zeros((warps, 16, depth)), np.zeros((warps, depth, 8)), np.zeros((warps, 16, 8), np.float32)
-        for r in range(4):
-            for h in range(pairs):
-                left[:, group + 8 * (r & 1), place * pairs + h + (r >> 1) * depth // 2] = rounded(a.data[r * pairs + h]).reshape(-1, WARP)
-        for r in range(2):
-            for h in range(pairs):
-                right[:, place * pairs + h + r * depth // 2, group] = rounded(b.data[r * pairs + h]).reshape(-1, WARP)
-        at = [(group + 8 * (v >> 1), place * 2 + (v & 1)) for v in range(4)]
-        for v, (row, column) in enumerate(at):
-            sums[:, row, column] = c.data[n + v].reshape(-1, WARP)
-        made = (sums + np.matmul(left, right)).astype(np.float32)
-        for v, (row, column) in enumerate(at):
-            c.data[n + v] = np.where(mask, made[:, row, column].reshape(-1), c.data[n + v])
 
     return run
 

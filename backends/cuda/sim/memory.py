@@ -7,11 +7,12 @@ often their warp and their block have met.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["WARP", "Local", "Memory", "Order", "Shared"]
+__all__ = ["WARP", "Copy", "Local", "Memory", "Order", "Shared"]
 
 WARP = 32
 NEVER = -1
@@ -129,9 +130,14 @@ class Shared:
         self.wrote = np.full(blocks * size, NEVER, np.int64)
         self.wrote_block = np.full(blocks * size, NEVER, np.int64)
         self.loads: list[tuple[np.ndarray, Order]] = []
+        self.copying: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"{self.name} (shared {self.data.dtype}[{self.size}])"
+
+    def expected(self, at: np.ndarray) -> int | None:
+        """The position of the first place to which a copy is on its way."""
+        return None if self.copying is None else first(self.copying[at])
 
     def unwritten(self, at: np.ndarray) -> int | None:
         return first(~self.written[at])
@@ -151,9 +157,29 @@ class Shared:
         bad |= _races(self.writer[at], self.wrote[at], self.wrote_block[at], o, threads) & (self.bits[at] != new)
         self.bits[at] = new
         bad |= self.bits[at] != new
+        self._note(at, o)
+        return first(bad)
+
+    def _note(self, at: np.ndarray, o: Order) -> None:
         self.writer[at], self.wrote[at], self.wrote_block[at] = o.who, o.warp_met, o.block_met
         self.written[at] = True
+
+    def begins(self, at: np.ndarray, o: Order, threads: int) -> int | None:
+        """A copy to these places sets out; the position of the first one that others may still be using, or None."""
+        bad = _races(self.writer[at], self.wrote[at], self.wrote_block[at], o, threads)
+        for places, r in self.loads:
+            bad |= self._read_by_others(places, r, at, o, threads)
+        if self.copying is None:
+            self.copying = np.zeros(self.data.size, bool)
+        self.copying[at] = True
         return first(bad)
+
+    def lands(self, at: np.ndarray, values: np.ndarray, o: Order) -> None:
+        """A copy is there for the threads that waited for it, as if they had stored it now."""
+        assert self.copying is not None
+        self.data[at] = values
+        self.copying[at] = False
+        self._note(at, o)
 
     def _read_by_others(self, places: np.ndarray, r: Order, at: np.ndarray, o: Order, threads: int) -> np.ndarray:
         """Which stores overwrite what another thread has read since they met. Two passes find the least and the greatest reader."""
@@ -169,6 +195,17 @@ class Shared:
     def barrier(self) -> None:
         """All blocks have met."""
         self.loads.clear()
+
+
+@dataclass
+class Copy:
+    """Elements on their way to shared memory, the thread that sent each, and the group it committed them to (none yet: NEVER)."""
+
+    target: Shared
+    places: np.ndarray
+    values: np.ndarray
+    who: np.ndarray
+    group: np.ndarray
 
 
 class Local:
