@@ -18,6 +18,7 @@ from graphc.schedule.memory import MemoryPlan, plan_memory
 
 from .machine.entry import Quick, quick_call
 from .machine.pool import LaunchList
+from .meetings import Meetings
 from .slots import Slot
 
 __all__ = ["BINDINGS", "SMALL", "Binding"]
@@ -37,9 +38,18 @@ class Binding:
         self.dims = dict(dims)
         self.plan: MemoryPlan = plan_memory(schedule, dims)
         self.nthreads = nthreads
+        self.offsets = {p.buffer: p.offset for p in self.plan.placements}
+        kernels = program.kernels
+        self.meetings = Meetings(
+            [i for i in schedule.items if not (isinstance(i, Launch) and i.static)],
+            {i: k.reach for i, k in kernels.items()},
+            lambda i: not any(s.kind == "scratch" for s in kernels[i].printed.slots),  # each thread has a part of its own of that memory
+            dims,
+            nthreads,
+            self.offsets,
+        )
         sizes = "".join(f", {d} = {n}" for d, n in self.dims.items())
         self.arena = aligned_empty(self.plan.arena_bytes, np.uint8, f"the temporaries of {schedule.graph.name}{sizes}")
-        self.offsets = {p.buffer: p.offset for p in self.plan.placements}
         self.keep: list[Any] = [self.arena]
         self.blank: np.ndarray | None = None
         self.working: np.ndarray | None = None
@@ -74,11 +84,11 @@ class Binding:
 
     def _rows(self, out: LaunchList, items: list[Launch | Check | Repeat], blocks: list[tuple[np.ndarray, list[Slot]]]) -> None:
         for item in items:
-            if item.barrier and out.rows:
+            if item in self.meetings.barriers and out.rows:
                 out.add_barrier()
             if isinstance(item, Launch):
                 kernel = self.program.kernels[item]
-                out.add_call(kernel.kernel.address, self._block(kernel.printed.slots))
+                out.add_call(kernel.kernel.address, self._block(kernel.printed.slots), self.meetings.turns.get(item, 0))
             elif isinstance(item, Check):
                 out.add_check(self._block([Slot("address", item.buffer)]), item.buffer.type.dtype.itemsize)
             else:

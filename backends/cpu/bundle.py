@@ -32,6 +32,7 @@ from .machine.elf import link, map_image
 from .machine.entry import Quick, entry_text, use_entry
 from .machine.loader import cpu_flags
 from .machine.pool import default_threads, driver_text, use_driver
+from .shares import Reach, Share, Touch
 from .slots import Slot as Word
 
 __all__ = ["PackedProgram", "pack_program"]
@@ -89,6 +90,25 @@ def _guard(packed: Any) -> Any:
     return SimpleNamespace(op=SimpleNamespace(name=kind), inputs=(SimpleNamespace(shape=have),), shape=want)
 
 
+def _pack_reach(reach: Reach | None, number: Callable[[Buffer], int]) -> Any:
+    if reach is None:
+        return None
+    shares = [[s.axis, _pack_size(s.size), s.block] for s in reach.shares]
+    touches = [[number(t.buffer), None if t.at is None else _pack_size(t.at), t.writes] for t in reach.touches]
+    return [shares, [[name, _pack_size(size)] for name, size in reach.axes], touches]
+
+
+def _reach(packed: Any, buffers: Sequence[Buffer]) -> Reach | None:
+    if packed is None:
+        return None
+    shares, axes, touches = packed
+    return Reach(
+        tuple(Share(axis, _size(size), block) for axis, size, block in shares),
+        tuple((name, _size(size)) for name, size in axes),
+        tuple(Touch(buffers[b], None if at is None else _size(at), writes) for b, at, writes in touches),
+    )
+
+
 # -- writing -------------------------------------------------------------------------------------------------------------
 def pack_program(executable: Any, objects: Callable[[str], tuple[bytes, str]]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(JSON values, arrays) of a CPU executable that updates nothing; ``objects`` gives object and symbol of a kernel's text."""
@@ -124,7 +144,8 @@ def pack_program(executable: Any, objects: Callable[[str], tuple[bytes, str]]) -
             return ["check", i.barrier, i.phase, number(i.buffer)]
         printed = program.kernels[i].printed
         words = [word(w) for w in printed.slots]
-        return ["launch", i.barrier, i.phase, i.static, texts.index(printed.text), words, [number(b) for b in i.reads], [number(b) for b in i.writes]]
+        reach = _pack_reach(program.kernels[i].reach, number)
+        return ["launch", i.barrier, i.phase, i.static, texts.index(printed.text), words, [number(b) for b in i.reads], [number(b) for b in i.writes], reach]
 
     for b in schedule.buffers.values():
         if b.space == "arg":  # all of them, and in this order
@@ -220,10 +241,10 @@ class PackedProgram:
             return Repeat(_size(rest[0]), [self._step(x, buffers, kernels) for x in rest[1]], barrier, phase)
         if kind == "check":
             return Check(buffers[rest[0]], barrier, phase)
-        static, kernel, words, reads, writes = rest
+        static, kernel, words, reads, writes, reach = rest
         launch = Launch(None, tuple(buffers[b] for b in reads), tuple(buffers[b] for b in writes), barrier, phase, static)  # type: ignore[arg-type]
         slots = [_word(w, buffers) for w in words]
-        self.kernels[launch] = SimpleNamespace(printed=SimpleNamespace(slots=slots), kernel=SimpleNamespace(address=kernels[kernel]))
+        self.kernels[launch] = SimpleNamespace(printed=SimpleNamespace(slots=slots), kernel=SimpleNamespace(address=kernels[kernel]), reach=_reach(reach, buffers))
         return launch
 
     def _binding(self, args: Mapping[str, np.ndarray]) -> Binding:

@@ -35,11 +35,13 @@ _scratch = (ctypes.c_int64 * 4)()
 def checked_run(binding: Binding, args: Mapping[str, np.ndarray], mode: str) -> tuple[list[np.ndarray], int]:
     """As ``binding.run(args)``; raises CompileError naming the kernel that breaks what ``mode`` checks."""
     binding.refresh()
-    base = _Emulation(binding, args, guarded=mode == "bounds")
+    many = type(binding)(binding.program, binding.dims, binding.store, len(ORDERS[0]))  # which barriers are needed depends on the threads
+    many.refresh()
+    base = _Emulation(many, args, guarded=mode == "bounds")
     base.run((0, 1, 2, 3), lockstep=True)
     if mode == "schedule":
         for order in ORDERS:
-            _Emulation(binding, args, expect=base.trace).run(order)
+            _Emulation(many, args, expect=base.trace).run(order)
     outs, status = binding.run(args)
     slots = [b for b in binding.program.schedule.buffers.values() if b.space == "slot"] if binding.store else []
     found = [*zip(binding.out_order, outs, strict=True), *((b, binding.store.numpy(b.name)) for b in slots if binding.store)]
@@ -139,7 +141,7 @@ class _Emulation:
             op, at = self.rows[i][0], (self.rows[i] + [0])[1]
             if op == w.CALL:
                 self.touched.append(i)
-                _KERNEL(at)(_scratch, _scratch, tid, nthreads, self.blocks[i].ctypes.data, trip)
+                _KERNEL(at)(_scratch, _scratch, (tid + self.rows[i][3]) % nthreads, nthreads, self.blocks[i].ctypes.data, trip)
                 yield True
             elif op == w.BARRIER:
                 yield False
@@ -175,9 +177,11 @@ class _Emulation:
                     f"GRAPHC_CHECK=schedule: {self._kernel(i)} gives another result when threads run in the order {order}",
                     hint="a barrier is missing around it, or it reads memory that no kernel has written",
                 )
-        now = max((self.items[i].phase for i in here), default=-1)
+        # over are the phases up to the last kernel's, but for one that goes on behind this barrier
+        last = max((self.items[i].phase for i in here), default=-1)
+        over = min([last + 1, *(x.phase for i, x in self.items.items() if i > max(here, default=i))])
         for p in self.binding.plan.placements:
-            if p.dies <= now and not self.guarded and self.memory.pop(memory_key(p.buffer), False):
+            if p.dies < over and not self.guarded and self.memory.pop(memory_key(p.buffer), False):
                 self.arena[p.offset : p.offset + p.nbytes] = POISON
 
     def _look_at_guards(self, i: int) -> None:

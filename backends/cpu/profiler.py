@@ -113,15 +113,15 @@ class Recorder:
         self.keep: list[np.ndarray] = []
         rows = [self._row(0, BEGIN)]
         for row in program.rows:
-            rows.append(self._row(*row[1:3]) if row[0] == w.CALL else [row[0], row[1], row[2] + 1] if row[0] == w.LOOP else row)
+            rows.append(self._row(*row[1:4]) if row[0] == w.CALL else [row[0], row[1], row[2] + 1] if row[0] == w.LOOP else row)
         rows.append(self._row(0, END))
         self.table = np.zeros((len(rows), 8), np.int64)
         for i, row in enumerate(rows):
             self.table[i, : len(row)] = row
         self.plain = program.descriptor[[w.ROWS, w.NROWS]].copy()
 
-    def _row(self, kernel: int, args: int) -> list[int]:
-        block = np.array([kernel, args, self.threads.ctypes.data], np.int64)
+    def _row(self, kernel: int, args: int, turn: int = 0) -> list[int]:
+        block = np.array([kernel, args, self.threads.ctypes.data, turn], np.int64)
         self.keep.append(block)
         return [w.CALL, _timed(), block.ctypes.data]
 

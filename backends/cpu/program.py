@@ -16,6 +16,7 @@ from .printers.contract import print_contract
 from .printers.loops import print_loops
 from .printers.scatter import print_scatter
 from .printers.text import Printed
+from .shares import Reach, reach_of
 
 __all__ = ["KernelLaunch", "Program", "print_kernels"]
 
@@ -32,6 +33,7 @@ class KernelLaunch:
     launch: Launch
     printed: Printed
     kernel: Kernel
+    reach: Reach | None
 
 
 def comment_of(launch: Launch, graph: Graph) -> str:
@@ -77,7 +79,7 @@ class Program:
         launches = schedule.launches()
         printed = print_kernels(schedule, facts)
         *kernels, _ = default_cache().get([*(p.text for p in printed), driver_text()], progress)  # the driver, so that it is made beside them
-        self.kernels = {i: KernelLaunch(i, p, k) for i, p, k in zip(launches, printed, kernels, strict=True)}
+        self.kernels = {i: KernelLaunch(i, p, k, reach_of(i, p.shares, schedule.buffers)) for i, p, k in zip(launches, printed, kernels, strict=True)}
 
     def texts(self) -> dict[str, str]:
         """Source of every distinct kernel by name."""

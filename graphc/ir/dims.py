@@ -21,7 +21,7 @@ from typing import Any, Union
 from ..errors import ShapeError
 from .interned import Interned
 
-__all__ = ["Expr", "FloorDiv", "Size", "Sym", "cdiv", "evaluate", "floordiv", "prod", "substitute", "sym", "symbols"]
+__all__ = ["Expr", "FloorDiv", "Size", "Sym", "cdiv", "evaluate", "floordiv", "interval", "prod", "substitute", "sym", "symbols"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,6 +360,40 @@ def evaluate(x: Size, values: Mapping[str, int]) -> int:
         missing = ", ".join(sorted(symbols(result)))
         raise ShapeError(f"the size {x} needs a value for {missing}")
     return result
+
+
+def interval(x: Size, ranges: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    """Least and greatest value that ``x`` may have when each symbol lies in its range, ends included: perhaps wider than what it
+    takes on, since each term is bounded by itself. None where something else than symbols with a range is in it.
+
+    >>> interval(3 * sym("i") - sym("j") + 1, {"i": (2, 4), "j": (0, 5)})
+    (2, 13)
+    """
+    if isinstance(x, int):
+        return x, x
+    least = most = 0
+    for mono, coef in x.terms:
+        low = high = coef
+        for base, p in mono:
+            found = _interval_of(base, ranges)
+            if found is None:
+                return None
+            for _ in range(p):
+                edges = [a * b for a in (low, high) for b in found]
+                low, high = min(edges), max(edges)
+        least, most = least + low, most + high
+    return least, most
+
+
+def _interval_of(base: Atom, ranges: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
+    if isinstance(base, Sym):
+        return ranges.get(base.name)
+    if not isinstance(base, FloorDiv):
+        return None
+    num, den = interval(base.num, ranges), interval(base.den, ranges)
+    if num is None or den is None or den[0] != den[1] or den[0] <= 0:
+        return None
+    return num[0] // den[0], num[1] // den[0]
 
 
 def symbols(x: Size) -> set[str]:

@@ -20,7 +20,7 @@ from graphc.backends.cpu.machine.sync import (
     yield_cpu,
 )
 
-# rows of a program: [op, a, b, c, 0, 0, 0, 0]
+# rows of a program: [op, a, b, turn, 0, 0, 0, 0]; a call's thread t does the share of thread (t + turn) % nthreads
 CALL, BARRIER, LOOP, ENDLOOP, CHECK_F32, CHECK_F64 = 0, 1, 2, 3, 4, 5
 # words of the pool's control block, each on its own cache line
 GO, STOP, COUNT, GENERATION, DONE, DESCRIPTOR, CPU, CALLING, SEEN = 0, 8, 16, 24, 32, 40, 48, 56, 64
@@ -56,7 +56,10 @@ def run_list(tid, nthreads, c, d):
     while i < count:
         op = get(rows, 8 * i)
         if op == CALL:
-            if call_kernel(get(rows, 8 * i + 1), tid, nthreads, words(get(rows, 8 * i + 2)), trip) != 0:
+            share = tid + get(rows, 8 * i + 3)
+            if share >= nthreads:
+                share -= nthreads
+            if call_kernel(get(rows, 8 * i + 1), share, nthreads, words(get(rows, 8 * i + 2)), trip) != 0:
                 store(d, FAILED, i + 1)  # the others may wait at a barrier: carry on, and say so at the end
         elif op == BARRIER:
             if nthreads > 1:

@@ -80,9 +80,10 @@ class LaunchList:
         self.keep: list[np.ndarray] = []
         self._open: list[int] = []
 
-    def add_call(self, address: int, args: np.ndarray) -> None:
+    def add_call(self, address: int, args: np.ndarray, turn: int = 0) -> None:
+        """A kernel of which thread t does the share of thread ``(t + turn) % nthreads``."""
         self.keep.append(args)
-        self.rows.append([w.CALL, address, args.ctypes.data])
+        self.rows.append([w.CALL, address, args.ctypes.data, turn])
 
     def add_barrier(self) -> None:
         self.rows.append([w.BARRIER])

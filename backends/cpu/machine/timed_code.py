@@ -7,7 +7,7 @@ called is known from the launch list. The list begins and ends with a row of its
 from graphc.backends.cpu.machine.sync import call_kernel, get, now, put, words
 
 # words of a call's block
-KERNEL, ARGS, THREADS = 0, 1, 2
+KERNEL, ARGS, THREADS, TURN = 0, 1, 2, 3
 BEGIN, END = 0, 1  # for KERNEL in the rows around the list, with what it is in ARGS
 # words of a thread's block, each thread on cache lines of its own
 NEXT, RUN, RUNS, FIRST, BYTES, PLACES = 0, 1, 2, 3, 4, 5
@@ -20,7 +20,10 @@ def kernel(tid, nthreads, args, trip):
     if args[KERNEL] != 0:
         at = get(mine, NEXT)
         put(words(at), 0, now())
-        status = call_kernel(args[KERNEL], tid, nthreads, words(args[ARGS]), trip)
+        share = tid + args[TURN]
+        if share >= nthreads:
+            share -= nthreads
+        status = call_kernel(args[KERNEL], share, nthreads, words(args[ARGS]), trip)
         put(words(at), 1, now())
         put(mine, NEXT, at + 16)
         if status != 0:

@@ -14,7 +14,7 @@ from graphc.loops.scalar import Scalar, loads, postorder
 from ..machine_facts import Facts
 from .emit import Emitter, Lanes
 from .passes import open_passes
-from .products import Column, count_tiles, open_tiles, products, sum_over_k
+from .products import Column, count_tiles, open_tiles, products, shares_of, sum_over_k
 from .text import Printed
 from .walks import chosen
 
@@ -42,7 +42,7 @@ def print_contract(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -
     for stage in nest.stages:
         for w in stage.points:
             out.store(w)
-    return Printed(out.render(), out.slots, names=out.names)
+    return Printed(out.render(), out.slots, names=out.names, shares=shares_of(nest, rows, lanes, walk))
 
 
 def _products_of_blocks(out: Emitter, nest: Nest, rows: int, facts: Facts) -> None:

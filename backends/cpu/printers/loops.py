@@ -6,6 +6,7 @@ from graphc.loops.nest import Axis, Nest
 from graphc.loops.scalar import postorder
 
 from ..machine_facts import Facts
+from ..shares import Share
 from .emit import Emitter, Lanes, lane_stride
 from .rows import ROWS, print_passes, roots_of, rows_axis, whole
 from .text import Printed
@@ -35,13 +36,14 @@ def print_loops(nest: Nest, buffers: dict, facts: Facts, comment: str = "") -> P
     # blocked axes vary fastest over units: neighbours in memory stay on one thread
     blocks += [a for a in (across, axis) if a is not None and not (inside and a is axis)]
     tiled = {a.name: x for a, x in ((None if inside else axis, lanes), (across, rows)) if a is not None and x is not None}
-    _open_units(out, nest, blocks, tiled)
+    shares = tuple(Share(a.name, a.size, tiled[a.name].count if a.name in tiled else 1) for a in blocks)
+    _open_units(out, nest, shares, tiled)
     if axis is None or nest.inner or rows is not None or whole(axis.size, count):
         print_passes(out, nest, axis if inside else None)
     else:
         _whole_and_rest(out, nest, count)
     out.close()
-    return Printed(out.render(), out.slots, names=out.names)
+    return Printed(out.render(), out.slots, names=out.names, shares=shares)
 
 
 def choose_lane_axis(nest: Nest) -> Axis | None:
@@ -106,16 +108,15 @@ def lanes_for(nest: Nest, axis: Axis | None, facts: Facts) -> int:
     return count * most
 
 
-def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lanes]) -> None:
+def _open_units(out: Emitter, nest: Nest, axes: tuple[Share, ...], tiled: dict[str, Lanes]) -> None:
     """The loop over this thread's share of the outer points, and the axes decoded from the running number.
 
     Axes in ``tiled`` are walked in blocks; a variable says how much of the block is valid.
     """
     sizes = []
     for i, a in enumerate(axes):
-        if a.name in tiled:
-            count = tiled[a.name].count
-            out.line(f"nb{i} = ({out.int_expr(a.size)} + {count - 1}) // {count}")
+        if a.axis in tiled:
+            out.line(f"nb{i} = ({out.int_expr(a.size)} + {a.block - 1}) // {a.block}")
             sizes.append(f"nb{i}")
         else:
             sizes.append(out.int_expr(a.size))
@@ -124,23 +125,22 @@ def _open_units(out: Emitter, nest: Nest, axes: list[Axis], tiled: dict[str, Lan
                 sizes[-1] = f"e{i}"
     total = " * ".join(sizes) or "1"
     out.line(f"units = {total}")
-    for a in (*nest.outer, *nest.inner):
-        out.vars[a.name] = f"i{(*nest.outer, *nest.inner).index(a)}"
+    for i, x in enumerate((*nest.outer, *nest.inner)):
+        out.vars[x.name] = f"i{i}"
     out.open("for u in range(units * tid // nthreads, units * (tid + 1) // nthreads):", frozenset(a.name for a in nest.outer))
     left = "u"
     for i in range(len(axes) - 1, -1, -1):
-        a, var = axes[i], out.vars[axes[i].name]
+        a, var = axes[i], out.vars[axes[i].axis]
         if i:
             out.line(f"q{i} = {out.fn('div_pos')}({left}, {sizes[i]})")
             number = f"{left} - q{i} * {sizes[i]}"
             left = f"q{i}"
         else:
             number = left
-        out.line(f"{var} = ({number}) * {tiled[a.name].count}" if a.name in tiled else f"{var} = {number}")
+        out.line(f"{var} = ({number}) * {a.block}" if a.axis in tiled else f"{var} = {number}")
     for a in axes:
-        if a.name in tiled:
-            x = tiled[a.name]
-            out.line(f"{x.valid} = {_valid(out, a, x.count)}")
+        if a.axis in tiled:
+            out.line(f"{tiled[a.axis].valid} = {_valid(out, a)}")
 
 
 def _whole_and_rest(out: Emitter, nest: Nest, count: int) -> None:
@@ -151,8 +151,8 @@ def _whole_and_rest(out: Emitter, nest: Nest, count: int) -> None:
             print_passes(out, nest, None)
 
 
-def _valid(out: Emitter, axis: Axis, count: int) -> str:
+def _valid(out: Emitter, share: Share) -> str:
     """How many of a block's elements are valid. Where all blocks are whole, the text says so, and the compiler drops the masks."""
-    if whole(axis.size, count):
-        return str(count)
-    return f"{out.fn('least')}({count}, {out.int_expr(axis.size)} - {out.vars[axis.name]})"
+    if whole(share.size, share.block):
+        return str(share.block)
+    return f"{out.fn('least')}({share.block}, {out.int_expr(share.size)} - {out.vars[share.axis]})"

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphc.errors import CompileError
-from graphc.ir.dims import coefficient, substitute
+from graphc.ir.dims import cdiv, coefficient, substitute
 from graphc.ir.dtypes import int64
 from graphc.loops.nest import Nest
 from graphc.loops.products import conditions
 from graphc.loops.scalar import Scalar, scalar_symbols
 from graphc.schedule.program import Buffer
 
+from ..shares import Share
 from .emit import Emitter, lane_stride
 from .text import Scope
 
-__all__ = ["GROUP", "Column", "count_tiles", "is_stored", "open_tiles", "products", "sum_over_k"]
+__all__ = ["GROUP", "Column", "count_tiles", "is_stored", "open_tiles", "products", "shares_of", "sum_over_k"]
 
 GROUP = 32
 """Tiles of rows that go through all panels together."""
@@ -30,6 +31,15 @@ def count_tiles(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
     out.line(f"mt = ({m} + {rows - 1}) // {rows}")
     out.line(f"nt = ({n} + {lanes - 1}) // {lanes}")
     out.line("units = " + " * ".join(["mt * nt", *(out.size(x.size) for x in c.batch)]))
+
+
+def shares_of(nest: Nest, rows: int, lanes: int, walk: str) -> tuple[Share, ...]:
+    """The axes of the tiles, the slowest first. In "passes" the order of a batch's tiles depends on how many there are."""
+    c = nest.contract
+    assert c is not None
+    m, n = Share(c.m.name, c.m.size, rows), Share(c.n.name, c.n.size, lanes)
+    tiles = {"columns": (n, m), "rows": (m, n), "passes": (Share("", cdiv(c.m.size, rows) * cdiv(c.n.size, lanes)),)}
+    return (*(Share(x.name, x.size) for x in c.batch), *tiles[walk])
 
 
 def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, walk: str, share: str = "") -> None:
@@ -57,22 +67,13 @@ def open_tiles(out: Emitter, nest: Nest, rows: int, lanes: int, walk: str, share
         out.line(f"m0 = (g * gs + r - p * gt) * {rows}")
         out.line(f"n0 = p * {lanes}")
         out.line("q = left * nt + p")
-    elif walk == "rows":
-        out.line(f"q = {div}(u, nt)")
-        out.line(f"n0 = (u - q * nt) * {lanes}")
-        if batch:
-            out.line(f"left = {div}(q, mt)")
-            out.line(f"m0 = (q - left * mt) * {rows}")
-        else:
-            out.line(f"m0 = q * {rows}")
     else:
-        out.line(f"q = {div}(u, mt)")
-        out.line(f"m0 = (u - q * mt) * {rows}")
+        (fast, size, step), (slow, count, wide) = [("m0", "mt", rows), ("n0", "nt", lanes)][:: -1 if walk == "rows" else 1]
+        out.line(f"q = {div}(u, {size})")
+        out.line(f"{fast} = (u - q * {size}) * {step}")
         if batch:
-            out.line(f"left = {div}(q, nt)")
-            out.line(f"n0 = (q - left * nt) * {lanes}")
-        else:
-            out.line(f"n0 = q * {lanes}")
+            out.line(f"left = {div}(q, {count})")
+        out.line(f"{slow} = {f'(q - left * {count})' if batch else 'q'} * {wide}")
     for i in range(len(batch) - 1, -1, -1):
         if i:
             out.line(f"next = {div}(left, {batch[i]})")

@@ -17,6 +17,7 @@ from graphc.ir.dtypes import DType
 from graphc.loops.scalar import Scalar
 from graphc.schedule.program import Buffer
 
+from ..shares import Share
 from ..slots import Slot
 
 __all__ = ["KernelText", "Printed", "Scope", "Slot"]
@@ -31,6 +32,8 @@ class Printed:
     units: str = ""
     names: dict[str, Scalar] = field(default_factory=dict)
     """The scalar that each variable holds: its line can be told apart in the text."""
+    shares: tuple[Share, ...] | None = None
+    """The axes of its units, the slowest first; None where threads share the work in another way."""
 
 
 @dataclass(eq=False)
