@@ -9,7 +9,8 @@ import numpy as np
 
 from graphc.errors import ArgumentError, DTypeError, GuardError, ShapeError
 from graphc.ir.dims import symbols
-from graphc.ir.dtypes import kind_of
+from graphc.ir.dtypes import as_dtype, kind_of
+from graphc.runtime.exchange import DeviceView, as_array, device_view
 
 from .specs import Spec
 from .tree import leaves
@@ -21,14 +22,17 @@ def _given(array: np.ndarray) -> str:
     return f"{array.dtype}({', '.join(map(str, array.shape))}{',' if array.ndim == 1 else ''})"
 
 
-def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
-    """``value`` as a contiguous array of the spec's dtype.
+def convert(name: str, value: Any, spec: Spec, device: bool = False) -> Any:
+    """``value`` as a contiguous array of the spec's dtype; with ``device``, what lies on a GPU stays there, as a :class:`DeviceView`.
 
     Floats are cast to a spec of another float dtype (rounded, where it has fewer digits), integers to other integers that hold them, Python lists of numbers as numbers;
     anything else raises :class:`DTypeError`; another rank or static size raises :class:`ShapeError`.
     """
+    view = device_view(value)
+    if view is not None:
+        return _on_device(name, view, spec, device)
     try:
-        array = np.asarray(value)
+        array = as_array(value)
     except ValueError:
         raise ShapeError(
             f"{name}: the values form no array: the lists in it have different lengths", hint="rows of one length; data.Pad() fills samples up"
@@ -41,6 +45,21 @@ def convert(name: str, value: Any, spec: Spec) -> np.ndarray:
     ):
         raise ShapeError(f"{name}: expected {spec}, got {_given(array)}", hint=_shape_hint(name, array, spec))
     return np.ascontiguousarray(array).reshape(array.shape)  # which would make a scalar 1-D
+
+
+def _on_device(name: str, view: DeviceView, spec: Spec, allowed: bool) -> DeviceView:
+    """Memory on a GPU that fits as it is: nothing is converted there."""
+    if not allowed:
+        raise ArgumentError(
+            f"{name} is on a GPU, and an array of the host is needed",
+            hint='np.asarray(x.cpu()); calls, predict(x), train_on_batch and loaders take batches on a GPU with target="cuda"',
+        )
+    given = f"{as_dtype(view.dtype)}({', '.join(map(str, view.shape))}) on a GPU"
+    if view.dtype != spec.dtype.numpy:
+        raise DTypeError(f"{name}: expected {spec}, got {given}", hint=f"convert it there, to {spec.dtype}")
+    if view.ndim != len(spec.shape) or any(isinstance(s, int) and s != n for s, n in zip(spec.shape, view.shape, strict=True)):
+        raise ShapeError(f"{name}: expected {spec}, got {given}", hint=_shape_hint(name, view, spec))
+    return view
 
 
 def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak: bool) -> np.ndarray:
@@ -66,7 +85,7 @@ def _cast(name: str, array: np.ndarray, wanted: np.dtype[Any], spec: Spec, weak:
     return array.astype(wanted)
 
 
-def _shape_hint(name: str, array: np.ndarray, spec: Spec) -> str:
+def _shape_hint(name: str, array: Any, spec: Spec) -> str:
     if array.ndim == len(spec.shape) - 1:
         if spec.shape[-1] == 1 and array.shape != (1,) * array.ndim:
             return f"{name}[..., None]"
@@ -89,8 +108,9 @@ def _axes(spec: Spec) -> tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int
 class Arguments:
     """The declared arguments of an executable: ``structure`` maps each name to a tree of specs."""
 
-    def __init__(self, structure: Mapping[str, Any]):
-        self.structure = dict(structure)
+    def __init__(self, structure: Mapping[str, Any], device: bool = False):
+        """``device``: whether arrays on a GPU may be given."""
+        self.structure, self.device = dict(structure), device
         self.flat: dict[str, Spec] = {
             path: s for label, tree in self.structure.items() for path, s in leaves(tree, label)
         }
@@ -156,7 +176,7 @@ class Arguments:
 
     def _match(self, path: str, tree: Any, value: Any, arrays: dict[str, np.ndarray]) -> None:
         if isinstance(tree, Spec):
-            arrays[path] = convert(path, value, tree)
+            arrays[path] = convert(path, value, tree, self.device)
             return
         if isinstance(tree, Mapping):
             if not isinstance(value, Mapping) or set(value) != set(tree):

@@ -248,7 +248,7 @@ class CutFeed(Feed):
 
 def gives_batches(x: Any) -> bool:
     """Whether ``x`` is a source of batches rather than an array or a structure of arrays."""
-    if isinstance(x, (np.ndarray, np.generic, list, tuple, Mapping, str, bytes)) or hasattr(x, "__array__"):
+    if isinstance(x, (np.ndarray, np.generic, list, tuple, Mapping, str, bytes)) or any(hasattr(x, n) for n in ("__array__", "__dlpack__")):
         return False
     return hasattr(x, "__iter__") or isinstance(x, Dataset)
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.compiler import compile_graph
+from graphc.compiler import compile_graph, find_backend
 from graphc.errors import ArgumentError, NonFiniteError
 from graphc.ir.graph import Graph
 from graphc.locate import boundary, leaving
+from graphc.runtime.exchange import DeviceView
 from graphc.runtime.locks import FUNCTION, held_for_forks
 
 from .arguments import Arguments
@@ -41,7 +42,7 @@ class Function:
 
     def __init__(self, traced: Traced, target: str, options: Mapping[str, Any] | None = None):
         self.traced, self.target, self.options = traced, target, dict(options or {})
-        self.arguments = Arguments(traced.specs)
+        self.arguments = Arguments(traced.specs, getattr(find_backend(target, {}), "device_arrays", False))
         self._executable: Any = None
         self._quick: Any = None
         self._lock = held_for_forks(threading.RLock(), FUNCTION)
@@ -75,12 +76,16 @@ class Function:
         with self._lock:
             self._executable = self._quick = None
 
-    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs on arrays that are already checked. Raises :class:`NonFiniteError` with the first operator that failed."""
+    def run(self, inputs: dict[str, Any], stay: bool = False) -> dict[str, Any]:
+        """Runs on arrays that are already checked; with ``stay``, results are where the inputs are: on a GPU, if one of them is.
+
+        Raises :class:`NonFiniteError` with the first operator that failed.
+        """
+        device = self.arguments.device and any(isinstance(a, DeviceView) for a in inputs.values())
         try:
-            return self.executable(inputs)  # type: ignore[no-any-return]
+            return self.executable(inputs, stay=True) if stay and device else self.executable(inputs)  # type: ignore[no-any-return]
         except NonFiniteError:
-            raise explain_nonfinite(self.graph, self.store, inputs) from None
+            raise explain_nonfinite(self.graph, self.store, self.executable.fetched(inputs) if device else inputs) from None
 
     def quick(self) -> Callable[[Any], Any] | None:
         """The last call's program as a function of an array just like the last one; it gives None for any other, and where
@@ -96,7 +101,7 @@ class Function:
         try:  # a boundary written out: a wrapper would cost a call
             if self._quick is not None and len(args) == 1 and not kwargs and (out := self._quick(args[0])) is not None:
                 return out
-            out = self.restore(self.run(self.arguments.bind(args, kwargs)))
+            out = self.restore(self.run(self.arguments.bind(args, kwargs), stay=True))
             self._quick = self.quick()
             return out
         except Exception as e:

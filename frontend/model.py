@@ -340,6 +340,7 @@ class Model:
         """The module's output for ``x``, in pieces of ``batch_size`` rows where it is given.
 
         ``x`` may give batches, of inputs or of ``(x, y)``, as in :meth:`fit`: then the output has the rows of all of them.
+        With ``target="cuda"`` an array on the GPU (torch's, CuPy's, JAX's) gives a :class:`DeviceArray`, which stays there.
         ``outputs`` asks for what modules inside gave instead: one name gives its output, a list of names a dict (see :meth:`tap`).
         """
         asked = self.outputs if outputs is None else outputs
@@ -353,7 +354,7 @@ class Model:
 
     def _predict_with(self, f: Function, x: Any, batch_size: int | None) -> Any:
         if batch_size is None and not gives_batches(x):
-            return f.restore(f.run(f.arguments.bind(self._args(x))))
+            return f.restore(f.run(f.arguments.bind(self._args(x)), stay=True))
         with closing(open_feed(self, f.arguments, x, None, batch_size or 256)) as feed:
             parts = [f.run(b) for b in feed.epoch()]
         if not parts:

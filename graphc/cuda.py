@@ -1,4 +1,4 @@
-"""What there is of CUDA on this machine: ``gc.cuda.is_available()`` and ``gc.cuda.why_not()``."""
+"""What there is of CUDA on this machine (``gc.cuda.is_available()``, ``gc.cuda.why_not()``), and arrays on its GPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from .locate import public
 from .runtime.warming import warm_architectures
 
-__all__ = ["is_available", "summary", "why_not"]
+__all__ = ["asarray", "from_dlpack", "is_available", "summary", "why_not"]
 
 
 def _look() -> Any:
@@ -30,6 +30,20 @@ def why_not() -> str:
     """The first reason why no GPU can be used, and what helps; an empty string where one can."""
     found = _look()
     return f"{found.cause} ({found.fix})" if hasattr(found, "fix") and not warm_architectures() else ""
+
+
+def asarray(x: Any, device: int = 0) -> Any:
+    """``x`` as a :class:`DeviceArray` on a GPU: what is there already (torch's, CuPy's, JAX's) is shared, an array of the host is copied.
+
+    Functions and models of ``target="cuda"`` take it, and then give arrays that stay on the GPU too. Other libraries take it without a copy:
+    ``torch.from_dlpack(a)``; ``np.asarray(a)`` copies it to the host.
+    """
+    return importlib.import_module("graphc.backends.cuda.arrays").asarray(x, device)
+
+
+def from_dlpack(x: Any) -> Any:
+    """The array of another library on a GPU as a :class:`DeviceArray` that shares its memory."""
+    return importlib.import_module("graphc.backends.cuda.arrays").from_dlpack(x)
 
 
 def summary() -> str:

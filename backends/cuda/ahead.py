@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import graphc
-from graphc.errors import DeviceUnavailableError
+from graphc.errors import DeviceUnavailableError, FilePermissionError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
@@ -67,7 +67,7 @@ def begin() -> Made:
     folder = cubin_folder()
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} cannot be written")
+        raise FilePermissionError(f"{folder} cannot be written")
     return _made.setdefault(folder, Made(folder))
 
 

@@ -15,6 +15,7 @@ from graphc.runtime.store import ParameterStore
 from graphc.schedule.launches import Buffer, Check, Launch, Repeat, memory_key
 from graphc.schedule.memory import plan_memory
 
+from .arrays import DeviceArray
 from .gpu import Gpu
 from .program import Program, argument, check_indices, grid
 
@@ -154,8 +155,9 @@ class Binding:
                 raise CompileError(f"{b.name or b.node!r} has no address of its own")
         return self.own[b]
 
-    def run(self, args: Mapping[str, np.ndarray], version: int) -> tuple[dict[str, np.ndarray], bool]:
-        """The outputs, and whether every checked value was finite: where one is not, nothing behind the check has run."""
+    def run(self, args: Mapping[str, Any], version: int, stay: bool = False) -> tuple[dict[str, Any], bool]:
+        """The outputs (arrays on the GPU with ``stay``), and whether every checked value was finite: where one is not, nothing behind the check
+        has run."""
         self.gpu.send([(self.address(b), args[b.name]) for b in self.arguments])
         if self.prepare is not None and self.prepared != version:
             self.prepare()
@@ -164,11 +166,21 @@ class Binding:
         for k, part in enumerate(self.parts):
             part()
             # what is whole already comes back while the rest of the step runs
-            due = [b for _, b, _ in self.results if self._last.get(memory_key(b), 0) == k]
+            due = [b for _, b, _ in self.results if not stay and self._last.get(memory_key(b), 0) == k]
             checked = self.checks[k : k + 1]
             values = {b: np.empty(evaluate(b.elements, self.dims), b.type.dtype.numpy) for b in [*checked, *due]}
             self.gpu.fetch([(value, self.address(b)) for b, value in values.items()])
             if not all(np.isfinite(values[b]).all() for b in checked):
                 return {}, False
             found |= values
+        if stay:
+            return {name: self._kept(name, b, shape) for name, b, shape in self.results}, True
         return {name: b.layout.unpack(found[b], shape) for name, b, shape in self.results}, True
+
+    def _kept(self, name: str, b: Buffer, shape: tuple[int, ...]) -> DeviceArray:
+        """A result in memory of its own: the next run writes over this one's."""
+        assert b.layout.is_row_major
+        made = DeviceArray.empty(self.gpu, shape, b.type.dtype.numpy, f"the result {name} of {self.program.schedule.graph.name}")
+        if made.nbytes:
+            self.gpu.driver.copy(made.address, self.address(b), made.nbytes)
+        return made

@@ -14,13 +14,16 @@ from graphc.errors import CompileError, ParameterError
 from graphc.ir.bind import bind_dims, fit
 from graphc.ir.graph import Graph
 from graphc.ir.layout import row_major
+from graphc.ir.types import TensorType
 from graphc.passes.pipeline import Lowered, Settings, lower
+from graphc.runtime.exchange import DeviceView
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.limits import Limits
 from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
 from . import gpu
+from .arrays import shared
 from .binding import Binding, Mirror
 from .program import Program
 
@@ -52,14 +55,18 @@ class CudaProgram(Compiled):
         self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
         self.program = Program(self.schedule, precision)
 
-    def _fitted(self, inputs: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def _fitted(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
         """The arguments as arrays of their types, and the values of named dims."""
         names = [i.name for i in self._args]
         wrong = sorted(set(inputs) ^ set(names))
         if wrong:
             raise ParameterError(f"{self.graph.name}: arguments are {', '.join(names)}; check {wrong[0]!r}")
-        args = {i.name: fit(i.name, inputs[i.name], i.node.tensor) for i in self._args}
+        args = {i.name: self._fit(i.name, inputs[i.name], i.node.tensor) for i in self._args}
         return args, bind_dims(Graph(self.graph.name, tuple(self._args), self.graph.outputs), args)
+
+    @staticmethod
+    def _fit(name: str, value: Any, spec: TensorType) -> Any:
+        return fit(name, value, spec)
 
     # -- looking ---------------------------------------------------------------------------------------------------------
     def listing(self) -> str:
@@ -102,8 +109,17 @@ class CudaExecutable(CudaProgram):
         super().__init__(graph, store, precision)
         self._bindings: OrderedDict[Any, Binding] = OrderedDict()
 
-    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """The outputs by name; state is updated on the GPU unless the checked output is not finite."""
+    @staticmethod
+    def _fit(name: str, value: Any, spec: TensorType) -> Any:
+        # what lies on a GPU was compared with the spec where its dtype and shape were read
+        return value if isinstance(value, DeviceView) else fit(name, value, spec)
+
+    def fetched(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Arguments with those on the GPU copied to the host."""
+        return {k: shared(v, self.gpu).numpy() if isinstance(v, DeviceView) else v for k, v in inputs.items()}
+
+    def __call__(self, inputs: Mapping[str, Any], stay: bool = False) -> dict[str, Any]:
+        """The outputs by name, or with ``stay`` :class:`DeviceArray`s of them; state is updated on the GPU unless the checked output is not finite."""
         args, dims = self._fitted(inputs)
         with self.store.lock if self.store is not None else nullcontext(), self.gpu.entered():
             mirror = mirror_of(self.store, self.gpu) if self.store is not None else None
@@ -115,9 +131,9 @@ class CudaExecutable(CudaProgram):
                 while len(self._bindings) > BINDINGS:
                     self._bindings.popitem(last=False)
             self._bindings.move_to_end(key)
-            outputs, finite = binding.run(args, mirror.version if mirror is not None else 0)
+            outputs, finite = binding.run(args, mirror.version if mirror is not None else 0, stay)
             if not finite:
-                self.not_finite(args)
+                self.not_finite(self.fetched(args))
             if mirror is not None and self.graph.updates:
                 mirror.changed([name for name, _ in self.graph.updates])
         return outputs

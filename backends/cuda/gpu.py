@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import OutOfMemoryError
+from graphc.errors import ArgumentError, OutOfMemoryError
+from graphc.runtime.exchange import DeviceView
 from graphc.runtime.memory import said_bytes
 
 from .driver import Args, Driver, Runtime
@@ -29,6 +31,9 @@ class Gpu:
         self.lock = threading.RLock()
         self.staging = Staging(driver, self.allocate)
         self._kernels: dict[str, Any] = {}
+        self._order = driver.event()
+        self._spare: list[Any] = []
+        self._held: deque[tuple[Any, tuple[DeviceView, ...]]] = deque()
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -45,9 +50,40 @@ class Gpu:
             raise OutOfMemoryError(f"out of memory on {self.name}: {what} needs {said_bytes(nbytes)}, {said_bytes(free)} of {said_bytes(total)} are free")
         return address, _Owner(self.driver.free, address)
 
-    def send(self, items: Sequence[tuple[int, np.ndarray]]) -> None:
-        """Arrays to addresses, seen by all work that is started from now on."""
-        self.staging.send(items)
+    def send(self, items: Sequence[tuple[int, Any]]) -> None:
+        """Arrays of the host, or views of memory on a GPU, to addresses, seen by all work that is started from now on."""
+        self.staging.send([(address, a) for address, a in items if not isinstance(a, DeviceView)])
+        views = [(address, a) for address, a in items if isinstance(a, DeviceView)]
+        for address, view in views:
+            self.receive(view)
+            if view.nbytes:
+                self.driver.copy(address, view.address, view.nbytes)
+        if views:
+            self._hold(*(view for _, view in views))
+
+    def receive(self, view: DeviceView) -> None:
+        """Work that is started from now on sees what the view's stream has been given so far."""
+        if view.device != self.index:
+            raise ArgumentError(f"an array is on GPU {view.device}, the program on GPU {self.index}", hint="gc.compile(..., device=)")
+        if view.stream is not None:
+            stream = self.driver.stream_of(view.stream)
+            self.driver.record(self._order, stream)
+            self.driver.wait(self.driver.compute, self._order)
+
+    def hand_over(self, handle: int) -> None:
+        """What another library's stream gets from now on sees all that was started so far."""
+        self.driver.record(self._order, self.driver.compute)
+        self.driver.wait(self.driver.stream_of(handle), self._order)
+
+    def _hold(self, *views: DeviceView) -> None:
+        """Copies from views were started: their memory must not change, nor be given back, before they have ended."""
+        for stream in {view.stream for view in views if view.stream is not None}:
+            self.hand_over(stream)
+        while self._held and self.driver.is_over(self._held[0][0]):
+            self._spare.append(self._held.popleft()[0])
+        over = self._spare.pop() if self._spare else self.driver.event()
+        self.driver.record(over, self.driver.compute)
+        self._held.append((over, views))
 
     def fetch(self, items: Sequence[tuple[np.ndarray, int]]) -> None:
         """Contiguous arrays from addresses: they are whole when this returns."""

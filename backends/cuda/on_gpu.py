@@ -20,6 +20,8 @@ class CudaBackend:
     """Prints a graph's nests as CUDA kernels and runs them on a GPU; without one it is an error, never a run on the CPU."""
 
     name = "cuda"
+    device_arrays = True
+    """Arguments may be arrays on a GPU."""
     options: ClassVar = {
         "device": Option(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "the number of a GPU, from 0"),
         "precision": PRECISION,

@@ -87,6 +87,9 @@ class FakeDriver:
         if "finish" not in self.ignored:
             self._learn(self.clocks[HOST], event.get("clock", {}))
 
+    def is_over(self, event):
+        return all(self.clocks[HOST][who] >= when for who, when in event["clock"].items())
+
     def elapsed(self, start, end):
         return end["at"] - start["at"]
 

@@ -16,6 +16,7 @@ PROTOCOL = {"AttributeError", "KeyError", "StopIteration", "KeyboardInterrupt", 
 ALLOWED = {  # (module, exception) -> why it is no error of graphc
     ("graphc.frontend.files", "ValueError"): "parts of reading a header: File gives them to the user as a FileFormatError that names the file",
     ("graphc.frontend.data.samples", "IndexError"): "ends `for sample in dataset`, as Python's sequences do",
+    ("graphc.backends.cuda.arrays", "BufferError"): "what DLPack asks of `__dlpack__`: takers go on without it",
     ("graphc.backends.cpu.machine.pool", "ValueError"): "a launch list that the scheduler built wrong: no mistake of a user's",
     ("graphc.backends.cpu.machine.timed_code", "ValueError"): "a kernel that hands on what another raised: the driver says which",
     ("graphc.backends.cpu.machine.cache", "OSError"): "caught five lines below, where another folder is taken",
