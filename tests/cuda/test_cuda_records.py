@@ -8,14 +8,13 @@ import re
 import numpy as np
 import pytest
 
-from graphc.autodiff import gradients
 from graphc.backends.cuda.printers.instructions import TABLE
 from graphc.compiler import compile_graph
-from graphc.ir.graph import Graph
 from graphc.loops.scalar import INSTRUCTIONS
-from graphc.ops.define import as_node
 from graphc.ops.elementwise import div
-from tests.ops.cases import OPS, assert_close, has_floats, sample_graph, takes
+from tests.ops.cases import OPS, assert_close, sample_graph
+
+from .cases import CASES, HALVES, SLOPES, slope_graph
 
 DEVICE = {
     "ballot", "commit_copies", "copy1", "copy4", "copy8", "ldmatrix", "ldmatrix_transposed", "load4", "lowest_bit", "mma_bf16", "mma_tf32", "round_bfloat16",
@@ -26,9 +25,6 @@ FOREIGN = re.compile(r"tile|avx|simd|splat|gather|<\d+ x|backends\.cpu|machine",
 
 def test_one_table_prints_every_scalar_instruction():
     assert set(TABLE) == set(INSTRUCTIONS)
-
-
-CASES = [(op, d) for op in OPS for d in ("float32", "float64") if takes(op, d)]
 
 
 @pytest.mark.parametrize("op,dtype", CASES, ids=lambda v: getattr(v, "name", v))
@@ -44,9 +40,6 @@ def test_the_simulator_computes_what_the_reference_says(op, dtype):
         _is_plain_cuda(k.printed.text)
 
 
-HALVES = ("cast", "add", "where", "max", "sum", "take", "scatter_add", "scan", "dot_general", "conv", "softmax", "layer_norm", "pad", "concat", "transpose")
-
-
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", HALVES)
 def test_types_of_16_bits_are_rounded_as_the_reference_does(name, dtype):
@@ -59,22 +52,13 @@ def test_types_of_16_bits_are_rounded_as_the_reference_does(name, dtype):
         assert_close(found[k].astype(np.float32), wanted[k].astype(np.float32), 2 ** -(10 if dtype == "float16" else 7), label)
 
 
-SLOPES = [op for op in OPS if callable(op.grad) and op.name != "argmax" and any(has_floats(s) for s in op.samples())]
-
-
 @pytest.mark.parametrize("op", SLOPES, ids=lambda op: op.name)
 def test_gradients_are_those_of_the_reference(op):
     """Of operators that have a rule: others are differentiated through these."""
-    graph, arrays, _ = sample_graph(op, "float64", has_floats)
-    wrt = [i for i in graph.inputs if i.node.dtype.is_float]
-    total = as_node(np.array(0.0))
-    for _, n in graph.outputs:
-        total = total + (n * n).sum() if n.dtype.is_float else total
-    grads = gradients([total], None, [i.node for i in wrt], allow_unused=True)
-    slope = Graph("gradient", graph.inputs, tuple((i.name, g) for i, g in zip(wrt, grads, strict=True)))
+    slope, arrays = slope_graph(op)
     found, exact = (compile_graph(slope, target)(arrays) for target in ("cuda-sim", "reference"))
-    for i in wrt:
-        assert_close(found[i.name], exact[i.name], 10 * op.tolerance["float64"], f"{op.name}: gradient of {i.name}")
+    for name, value in exact.items():
+        assert_close(found[name], value, 10 * op.tolerance["float64"], f"{op.name}: gradient of {name}")
 
 
 @pytest.mark.parametrize("name", ["random_bits", "random_uniform", "dropout"])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -14,6 +19,7 @@ from graphc.backends.cuda.gpu import Gpu
 from graphc.compiler import compile_graph
 from graphc.errors import ArgumentError, CompileError, DeviceUnavailableError, NonFiniteError, OutOfMemoryError
 from tests.models import mlp_step
+from tests.packaging.folders import ROOT
 
 from .fake_gpu import RaceError, fake_gpu
 from .models import batch, compiled
@@ -222,3 +228,13 @@ def test_indices_that_do_not_fit_are_refused():
     program.check_indices(schedule, {"N": 2**20})
     with pytest.raises(CompileError, match=r"N = 134217728: .* elements; kernels index in 32 bits"):
         program.check_indices(schedule, {"N": 2**27})
+
+
+def test_the_tests_for_a_gpu_work():
+    """They are skipped here, with the reason; on the made-up GPU they pass."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/cuda/test_gpu.py", "-k", "adds or products or named_sizes or bits_of or memory or threads or pieces"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "GRAPHC_TEST_MADE_UP_GPU": "1"})
+    assert done.returncode == 0 and re.search(r"\d\d passed", done.stdout), done.stdout
+    if not gc.cuda.is_available():
+        done = subprocess.run([*command[:-1], "pieces"], cwd=ROOT, capture_output=True, text=True)
+        assert "1 skipped" in done.stdout and gc.cuda.why_not()[:40] in done.stdout
