@@ -76,24 +76,22 @@ def _version(name: str) -> str:
 
 
 def kernel_cache(action: str) -> int:
-    """Lists the kernels with the first line of their text, or deletes them, and what ``gc.tune`` has measured."""
-    folder, files = _cache_files()
+    """Lists the kernels with the first line of their text, and the programs with their names; or deletes them, and what ``gc.tune`` has measured."""
+    module = importlib.import_module("graphc.backends.cpu.machine.cache")
+    cache = module.default_cache()
+    files: list[Path] = cache.files()
     if action == "clear":
-        for f in [*files, *folder.glob("g_*"), *folder.glob("tuned.json")]:
+        for f in [*files, *cache.folder.glob("g_*"), *cache.folder.glob("tuned.json")]:
             f.unlink(missing_ok=True)
-        print(f"{len(files)} files removed from {folder}")
+        print(f"{len(files)} files removed from {cache.folder}")
         return 0
     for f in sorted(files):
         if f.suffix == ".py":
             with f.open() as lines:
                 print(f"{f.stem}  {lines.readline().strip().lstrip('# ')[:100]}")
+        elif f.suffix == ".program":
+            print(f"{f.stem}  program {module.program_name(f)}"[:120])
     return 0
-
-
-def _cache_files() -> tuple[Path, list[Path]]:
-    cache = importlib.import_module("graphc.backends.cpu.machine.cache").default_cache()
-    folder = Path(cache.folder)
-    return folder, [f for f in folder.glob("k_*") if f.suffix in (".py", ".o")]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ArgumentError, DeviceUnavailableError, did_you_mean
 from .inspect.capture import collected, record
-from .ir.graph import Graph, verify
+from .ir.graph import Graph
 from .runtime.store import ParameterStore
 
 __all__ = ["TARGETS", "compile_graph", "find_backend", "lower_graph", "ready_backend"]
@@ -57,7 +57,6 @@ def ready_backend(target: str, options: Mapping[str, Any], others: Iterable[str]
 def compile_graph(graph: Graph, target: str = "cpu", store: ParameterStore | None = None, **options: Any) -> Any:
     """The executable of a graph on a target; raises what :func:`find_backend` raises."""
     backend = find_backend(target, options)
-    verify(graph)
     made = backend.compile(graph, store, **options)
     if os.environ.get("GRAPHC_VIZ") or collected():
         record(made)
@@ -70,7 +69,6 @@ def lower_graph(graph: Graph, target: str = "cpu", **options: Any) -> Any:
     The result prints (``as_text(stage=...)``), tells costs and memory, and compiles (``compile(store)``).
     """
     backend = find_backend(target, options)
-    verify(graph)
     if not hasattr(backend, "lower"):
         raise ArgumentError(f"{target} runs a graph as it was traced: there is nothing to lower", hint='target="cpu"')
     return backend.lower(graph, **options)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 
 from graphc.errors import CompileError, ParameterError, SettingError
 from graphc.ir.bind import bind_dims, fit
-from graphc.ir.dims import Size, evaluate, prod
+from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
+from graphc.ir.layout import Layout
 from graphc.ir.node import Node
 from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.locks import STORE, held_for_forks
@@ -23,12 +26,14 @@ from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
 from .binding import BINDINGS, SMALL, Binding
+from .kept import describe, enabled, keep_program, load_program, program_key, unkept
 from .machine.cache import default_cache
 from .machine.entry import Quick
 from .machine.pool import default_threads
 from .machine_facts import Facts, host_facts
 from .measured_walks import measured_walks
-from .profiler import EXECUTABLES, measure_too
+from .packing import LoadedProgram
+from .profiler import EXECUTABLES, measure_too, measuring
 from .program import Program
 from .slots import working_bytes
 
@@ -36,6 +41,38 @@ __all__ = ["CpuExecutable"]
 
 LARGE = 100
 """Nodes of a graph whose passes take long enough for workers to start meanwhile."""
+
+
+REPORT = "graphc cache clear; this is a defect of graphc, unless its files were changed while it ran"
+
+
+@dataclass(eq=False)
+class Making:
+    """How a program comes from its graph; each step is done when somebody asks for it. ``stored`` has the layouts of parameters before."""
+
+    graph: Graph
+    settings: Settings
+    stored: Mapping[str, Layout]
+    facts: Facts
+    progress: Any
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        return lower(self.graph, self.settings)
+
+    @cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """The layouts of parameters from now on: training may choose."""
+        chosen = self.lowered.layouts if self.settings.may_choose else {}
+        return {n: chosen.get(n, layout) for n, layout in self.stored.items()}
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return schedule_graph(self.lowered.graph, self.layouts, self.facts.limits())
+
+    @cached_property
+    def program(self) -> Program:
+        return Program(self.schedule, self.facts, self.progress)
 
 
 class CpuExecutable(Compiled):
@@ -77,20 +114,64 @@ class CpuExecutable(Compiled):
         trains = bool(self.graph.updates)
         slots = self.store.slots if self.store is not None else {}
         names = [i.name for i in self.graph.inputs if i.role != "arg"]
-        if len(self.graph.nodes) >= LARGE:
+        stored = {n: (slots[n].layout, slots[n].fixed) for n in names}
+        fixed = {n: layout for n, (layout, chosen) in stored.items() if chosen or not (trains and layout.is_row_major)}
+        self._making = making = Making(
+            self.graph, Settings(self.facts.width, fixed, may_choose=trains), {n: layout for n, (layout, _) in stored.items()}, self.facts, self.progress
+        )
+        key = self._key(stored)
+        found = load_program(key, self.graph.name) if key else None
+        if found is None and len(self.graph.nodes) >= LARGE:
             default_cache().expect(f"{self.graph.name} {self.facts} {self._layouts()} {' '.join(n.op.name for n in self.graph.nodes)}")
-        fixed = {n: slots[n].layout for n in names if slots[n].fixed or not (trains and slots[n].layout.is_row_major)}
-        self.lowered: Lowered = lower(self.graph, Settings(self.facts.width, fixed, may_choose=trains))
+        layouts = making.layouts if found is None else found.layouts
         if trains and self.store is not None:
             for n in names:
-                if n in self.lowered.layouts:
-                    self.store.relayout(n, self.lowered.layouts[n])
+                self.store.relayout(n, layouts[n])
                 self.store.slots[n].fixed = True
-        layouts = {n: slots[n].layout for n in names}
-        self._layout_key = None if self.store is None else tuple(layouts.values())  # another thread may change them before this one is done
-        self.schedule: Schedule = schedule_graph(self.lowered.graph, layouts, self.facts.limits())
-        self.program = Program(self.schedule, self.facts, self.progress)
+        self._layout_key = None if self.store is None else tuple(slots[n].layout for n in names)  # another thread may change them before this one is done
+        self._runs: Program | LoadedProgram = making.program if found is None else found.program
+        self._described = "" if found is None else found.described
+        if found is None and key:
+            keep_program(key, making.program, layouts)
         self._bindings.clear()
+
+    def _key(self, stored: Mapping[str, tuple[Layout, bool]]) -> str:
+        """The key of the program in the cache; "" for one that is not kept."""
+        if self.check or not enabled():
+            return ""
+        try:
+            return program_key(self.graph, stored, self.facts, self.threads)
+        except CompileError as e:
+            unkept(self.graph.name, e.message)
+            return ""
+
+    def whole(self) -> Making:
+        """The program with everything that can be looked at. One that came from the cache goes through passes and printers now, and the
+        result must be what was loaded."""
+        with self.lock:
+            making, loaded = self._making, self._runs
+            if isinstance(loaded, LoadedProgram):
+                program = making.program
+                if describe(program, making.layouts)[0] == self._described:
+                    for binding in self._bindings.values():
+                        binding.program = program
+                else:
+                    warnings.warn(f"the program {self.graph.name} of the kernel cache is not what is compiled now, which is taken: {REPORT}", stacklevel=3)
+                    self._bindings.clear()
+                self._runs = program
+            return making
+
+    @property
+    def lowered(self) -> Lowered:  # type: ignore[override]
+        return self.whole().lowered
+
+    @property
+    def schedule(self) -> Schedule:  # type: ignore[override]
+        return self.whole().schedule
+
+    @property
+    def program(self) -> Program:
+        return self.whole().program
 
     def _layouts(self) -> Any:
         if self.store is None:
@@ -106,7 +187,9 @@ class CpuExecutable(Compiled):
         if self._layouts() != self._layout_key:
             self._compile()  # another executable over the same store has chosen storage layouts since
         dims = bind_dims(self._arg_graph, args)
-        binding = Binding(self.program, dims, self.store, self.thread_count(dims))
+        if measuring():
+            self.whole()
+        binding = Binding(self._runs, dims, self.store, self.thread_count(dims))
         measure_too(binding, self.lock)
         self._bindings[key] = binding
         while len(self._bindings) > BINDINGS:
@@ -138,14 +221,15 @@ class CpuExecutable(Compiled):
 
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""
-        return self.threads if os.environ.get("GRAPHC_THREADS") or sum(evaluate(w, dims) for w in work_of(self.schedule)) > SMALL else 1
+        return self.threads if os.environ.get("GRAPHC_THREADS") or evaluate(self._runs.work, dims) > SMALL else 1
 
     def working_bytes(self, dims: Mapping[str, int]) -> int:
         """See :meth:`Lowering.working_bytes`."""
         return working_bytes((s for k in self.kernels for s in k.printed.slots), dims, self.thread_count(dims))
 
     def bindings(self) -> list[Binding]:
-        """The bindings of this moment; to be asked for with the lock."""
+        """The bindings of this moment, of a program that can be looked at; to be asked for with the lock."""
+        self.whole()
         return list(self._bindings.values())
 
     # -- running ---------------------------------------------------------------------------------------------------------
@@ -183,10 +267,3 @@ class CpuExecutable(Compiled):
         with self.lock:
             binding = next(reversed(self._bindings.values()), None)
             return None if binding is None or self.check or self.graph.updates else binding.quick(self.lock)
-
-
-def work_of(schedule: Schedule) -> Iterator[Size]:
-    """A rough count of the scalar operations of each launch."""
-    for i in schedule.launches():
-        n = i.nest
-        yield prod(a.size for a in (*n.outer, *n.inner)) * (prod(k.size for k in n.contract.k) if n.contract else max(len(n.nodes), 1) * 4)

@@ -27,12 +27,13 @@ from graphc.schedule.launches import Launch
 from .machine import driver_words as w
 from .machine.cache import default_cache
 from .machine.pool import LaunchList
+from .packing import LoadedProgram
 
 if TYPE_CHECKING:
     from .binding import Binding
     from .executable import CpuExecutable
 
-__all__ = ["EXECUTABLES", "Profiler", "Recorder", "measure_too"]
+__all__ = ["EXECUTABLES", "Profiler", "Recorder", "measure_too", "measuring"]
 
 EXECUTABLES: Living[CpuExecutable] = Living()
 """All executables that are alive."""
@@ -53,6 +54,11 @@ _running: Profiler | None = None
 def _timed() -> int:
     """The address of the measuring kernel."""
     return default_cache().get([(Path(__file__).parent / "machine" / "timed_code.py").read_text()])[0].address
+
+
+def measuring() -> bool:
+    """Whether programs are measured now."""
+    return _running is not None
 
 
 def measure_too(binding: Binding, lock: Any) -> None:
@@ -171,7 +177,7 @@ class Profiler:
     def attach(self, binding: Binding, lock: Any) -> None:
         """Measures a binding from its next run on; called with its executable's lock."""
         with self.lock:
-            if self.ended or id(binding) in self.found:
+            if self.ended or id(binding) in self.found or isinstance(binding.program, LoadedProgram):  # the last began when this one did
                 return
             launches = binding.program.schedule.launches()
             once = {i for i in binding.program.schedule.items if isinstance(i, Launch) and i.static}

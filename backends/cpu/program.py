@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.errors import CompileError, GraphcError
+from graphc.ir.dims import Size, prod
 from graphc.ir.graph import Graph
 from graphc.schedule.launches import Launch, Schedule
 
@@ -70,8 +71,14 @@ def _print_kernel(launch: Launch, schedule: Schedule, facts: Facts) -> Printed:
         raise e from None
 
 
+def work_of(launch: Launch) -> Size:
+    """A rough count of the scalar operations of a launch."""
+    n = launch.nest
+    return prod(a.size for a in (*n.outer, *n.inner)) * (prod(k.size for k in n.contract.k) if n.contract else max(len(n.nodes), 1) * 4)
+
+
 class Program:
-    """Kernels of a schedule, compiled and loaded."""
+    """Kernels of a schedule, compiled and loaded. ``work`` is a rough count of the scalar operations of a run."""
 
     def __init__(self, schedule: Schedule, facts: Facts, progress: Progress | None = None):
         self.schedule = schedule
@@ -80,6 +87,7 @@ class Program:
         printed = print_kernels(schedule, facts)
         *kernels, _ = default_cache().get([*(p.text for p in printed), driver_text()], progress)  # the driver, so that it is made beside them
         self.kernels = {i: KernelLaunch(i, p, k, reach_of(i, p.shares, schedule.buffers)) for i, p, k in zip(launches, printed, kernels, strict=True)}
+        self.work: Size = sum(map(work_of, launches), start=0)
 
     def texts(self) -> dict[str, str]:
         """Source of every distinct kernel by name."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc.errors import CompileError, NonFiniteError, ParameterError
-from graphc.ir.graph import Graph
+from graphc.ir.graph import Graph, verify
 
 from ..base import Option
 from .interpreter import first_nonfinite, interpret
@@ -70,6 +70,7 @@ class ReferenceBackend:
 
     def compile(self, graph: Graph, store: Any = None, *, mode: str = "faithful") -> ReferenceExecutable:
         """The executable of a graph; ``mode`` is "faithful" (declared dtypes) or "exact" (float64 throughout)."""
+        verify(graph)
         return ReferenceExecutable(graph, store, mode)
 
 

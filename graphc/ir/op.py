@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "lookup", "numpy_names", "register", "sugar", "unregister"]
+__all__ = [
+    "KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "is_built_in", "lookup", "numpy_names", "own_all", "register", "sugar", "unregister",
+]  # fmt: skip
 
 KINDS = {
     "input": "a graph input, parameter or state",
@@ -126,6 +128,19 @@ def register(op: OpDef) -> OpDef:
         raise TraceError(f"operator {op.name} is defined twice")
     _registry[op.name] = op
     return op
+
+
+_built_in: set[OpDef] = set()
+
+
+def own_all() -> None:
+    """Counts the records of this moment as graphc's own: called once, when all its files are read."""
+    _built_in.update(_registry.values())
+
+
+def is_built_in(op: OpDef) -> bool:
+    """Whether a record is one of graphc's own, and not a user's."""
+    return op in _built_in
 
 
 _sugar: dict[str, Callable[..., Any]] = {}

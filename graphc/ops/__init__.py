@@ -7,13 +7,14 @@ import pkgutil
 from typing import Any
 
 from ..errors import unknown_name
-from ..ir.op import functions
+from ..ir.op import functions, own_all
 from ..locate import leaving
 from .custom import custom_op as custom_op
 
 # one file a family; a new file is found by itself, so adding an operator touches one file
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
+own_all()
 
 
 def __getattr__(name: str) -> Any:

@@ -85,7 +85,8 @@ def into_bodies(graph: Graph, run: Callable[[Graph], Graph]) -> Graph:
 
 
 def lower(graph: Graph, settings: Settings) -> Lowered:
-    """Runs every pass in order; each result is verified."""
+    """Runs every pass in order; what comes in and what goes out is verified."""
+    verify(graph)
     layouts = dict(settings.layouts)
 
     def layout_pass(g: Graph) -> Graph:

@@ -6,7 +6,7 @@ in-place updates, order, phases. The memory plan (:mod:`graphc.schedule.memory`)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from ..errors import CompileError
@@ -153,7 +153,7 @@ class _Scheduler:
         self._leaves(inside)
         nests = {g.number: build_nest(g, stored) for g in grouping.groups if g.kind != "scan"}
         scans = {g.number: g.anchor for g in grouping.groups if g.kind == "scan" and g.anchor is not None}
-        reads = {number: _reads(nest) for number, nest in nests.items()} | {number: set(inner.inputs) for number, inner in scans.items()}
+        reads = {number: _reads(nest) for number, nest in nests.items()} | {number: dict.fromkeys(inner.inputs) for number, inner in scans.items()}
         producers = {n: g.number for n, g in grouping.home.items()}
         before = {k: {producers[maker(r)] for r in nodes if maker(r) in producers} - {k} for k, nodes in reads.items()}
         rows: list[Launch | Check | Repeat] = []
@@ -196,7 +196,7 @@ class _Scheduler:
         producers = {n: g.number for n, g in grouping.home.items()}
         reads = {number: _reads(nest) for number, nest in nests.items()}
         scans = {g.number: g.anchor for g in grouping.groups if g.kind == "scan" and g.anchor is not None}
-        reads |= {number: set(node.inputs) for number, node in scans.items()}
+        reads |= {number: dict.fromkeys(node.inputs) for number, node in scans.items()}
         before: dict[int, set[int]] = {k: {producers[maker(r)] for r in nodes if maker(r) in producers} - {k} for k, nodes in reads.items()}
         finite = dict(graph.outputs).get(graph.finite)
         gate = producers.get(maker(finite)) if finite is not None else None
@@ -237,7 +237,7 @@ class _Scheduler:
         return items
 
     def _in_place(
-        self, grouping: Grouping, nests: dict[int, Nest], reads: dict[int, set[Node]], before: dict[int, set[int]],
+        self, grouping: Grouping, nests: dict[int, Nest], reads: Mapping[int, Collection[Node]], before: dict[int, set[int]],
         node: Node, slot: Node, home: int, gate: int | None,
     ) -> str:  # fmt: skip
         if any(node is out for _, out in self.graph.outputs):
@@ -261,7 +261,7 @@ class _Scheduler:
             return "something that needs the new value still reads the old one"
         return ""
 
-    def _launch(self, nest: Nest, reads: set[Node]) -> Launch:
+    def _launch(self, nest: Nest, reads: Iterable[Node]) -> Launch:
         ins = [self.buffers[n] for n in sorted(reads, key=lambda n: self.buffers[n].name)]
         if nest.scatter is not None:
             outs = [self.buffers[nest.scatter.out]]
@@ -339,10 +339,11 @@ def _layout_of(node: Node, grouping: Grouping, line: int) -> Layout:
     return replace(plain, pad=line // node.dtype.itemsize) if row and row % 512 == 0 else plain
 
 
-def _reads(nest: Nest) -> set[Node]:
+def _reads(nest: Nest) -> dict[Node, None]:
+    """What a kernel reads, in the order of its text: the memory plan follows it."""
     if nest.scatter is not None:
-        return set(nest.scatter.reads)
-    return {t.attr[0] for t in postorder(nest.roots()) if t.op == "load"}
+        return dict.fromkeys(nest.scatter.reads)
+    return dict.fromkeys(t.attr[0] for t in postorder(nest.roots()) if t.op == "load")
 
 
 def _reads_after(nest: Nest, slot: Node, target: Write) -> bool:

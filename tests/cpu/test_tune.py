@@ -18,6 +18,7 @@ import graphc.ops as ops
 from graphc import cli, nn
 from graphc.backends.cpu import measured_walks, tuning
 from graphc.backends.cpu.executable import CpuExecutable
+from graphc.backends.cpu.machine import cache
 from graphc.backends.cpu.machine.pool import default_threads
 from graphc.backends.cpu.measured_walks import FILE, WalkTable, machine_key
 from graphc.backends.cpu.printers.walks import WALKS, digest, legal, modelled, signature
@@ -263,7 +264,7 @@ def test_a_table_that_cannot_be_written_holds_for_the_process(tmp_path: Path):
 
 def test_clearing_the_cache_clears_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     WalkTable(tmp_path).keep(2, {"d": ("words", "rows")})
-    monkeypatch.setattr(cli, "_cache_files", lambda: (tmp_path, []))
+    monkeypatch.setattr(cache, "default_cache", lambda: cache.KernelCache(tmp_path))
     assert cli.main(["cache", "clear"]) == 0
     assert not (tmp_path / FILE).exists()
 

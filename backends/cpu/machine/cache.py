@@ -47,9 +47,13 @@ Progress = Callable[[int, int, str], None]
 class Kernel:
     """A loaded kernel: where it is, and where its text can be read."""
 
-    name: str
+    key: str
     address: int
     path: Path
+
+    @property
+    def name(self) -> str:
+        return f"k_{self.key[:16]}"
 
 
 @cache
@@ -79,7 +83,7 @@ def code_of(text: str) -> str:
 def explain() -> str:
     """What the cache of this process did, in a few lines; kernels that had to be compiled by name, with the reason."""
     c = default_cache()
-    files = [f for f in c.folder.glob("k_*") if f.suffix in (".py", ".o")]
+    files = c.files()
     made = {k: why for k, why in c.history.items() if why != "loaded"}
     settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k in CODE_SETTINGS)
     lines = [
@@ -89,6 +93,10 @@ def explain() -> str:
         f"key       text, processor {host_cpu()[0]}, python {'.'.join(map(str, sys.version_info[:2]))}, numba {version('numba')}, "
         f"llvmlite {version('llvmlite')}, graphc's own code for the processor" + (f", {', '.join(settings)}" if settings else ""),
     ]
+    if c.programs:
+        whole = sum(how == "loaded" for _, how in c.programs)
+        lines.append(f"programs  {len(c.programs)}: {whole} loaded whole, {len(c.programs) - whole} made by passes and printers")
+        lines += [f"made      {name}: {how}" for name, how in dict.fromkeys(c.programs) if how != "loaded"]
     texts: dict[str, set[str]] = {}
     for f in files if "new" in made.values() else ():
         if f.suffix == ".py":
@@ -119,6 +127,8 @@ class KernelCache:
         """Spent on compiling."""
         self.history: dict[str, str] = {}
         """How each kernel of this process was had, by name."""
+        self.programs: list[tuple[str, str]] = []
+        """Name of each program that this process has compiled, and how: "loaded", or why not (see :mod:`graphc.backends.cpu.kept`)."""
 
     def get(self, texts: Sequence[str], progress: Progress | None = None) -> list[Kernel]:
         """The kernels of texts, in order; compiles what the folder does not have."""
@@ -145,6 +155,17 @@ class KernelCache:
                 self._keep(self._expected.pop(), b"")
             return [self.loaded[k] for k in keys]
 
+    def find(self, keys: Sequence[str]) -> list[Kernel] | None:
+        """The kernels of keys, in order; None where one of them is not in the folder, or its object is damaged."""
+        with self.lock:
+            for key in keys:
+                if key not in self.loaded:
+                    if not self._load(key):
+                        return None
+                    self.hits += 1
+                    self.history[self.path(key).stem] = "loaded"
+            return [self.loaded[k] for k in keys]
+
     def expect(self, what: str) -> None:
         """Kernels will be asked for soon: those of ``what``, in words that tell programs apart. Where nobody has had them before, workers start
         now, beside passes and printing. A guess: a file without contents tells next time, and nothing depends on it."""
@@ -162,6 +183,18 @@ class KernelCache:
 
     def path(self, key: str) -> Path:
         return self.folder / f"k_{key[:16]}.py"
+
+    def program_path(self, key: str) -> Path:
+        """The file of a whole program."""
+        return self.folder / f"p_{key[:16]}.program"
+
+    def files(self) -> list[Path]:
+        """Texts, objects and programs."""
+        return [f for f in self.folder.glob("[kp]_*") if f.suffix in (".py", ".o", ".program")]
+
+    def keep_program(self, key: str, name: str, data: bytes) -> None:
+        """Keeps a program, if that is possible."""
+        self._keep(self.program_path(key), sealed(key, ObjectCode(data, name)))
 
     def _find_folder(self) -> None:
         try:
@@ -200,7 +233,7 @@ class KernelCache:
     def _map(self, key: str, code: ObjectCode) -> bool:
         address = load_object(code.data, code.symbol)
         if address:
-            self.loaded[key] = Kernel(f"k_{key[:16]}", address, self.path(key))
+            self.loaded[key] = Kernel(key, address, self.path(key))
         return bool(address)
 
     def _build(self, missing: dict[str, str], progress: Progress | None) -> None:
@@ -253,8 +286,7 @@ def compile_entry(key: str, text: str, path: Path) -> ObjectCode:
 
 def entry_file(key: str, code: ObjectCode, path: Path) -> tuple[Path, bytes]:
     """Name and contents of the file that keeps an object beside its text."""
-    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": _checksum(key, code)})
-    return path.with_suffix(".o"), head.encode() + b"\n" + code.data
+    return path.with_suffix(".o"), sealed(key, code)
 
 
 def build_entry(key: str, text: str, path: Path) -> None:
@@ -266,18 +298,39 @@ def _checksum(key: str, code: ObjectCode) -> str:
     return hashlib.sha256(f"{key}\n{code.symbol}\n".encode() + code.data).hexdigest()
 
 
-def read_entry(path: Path, key: str) -> ObjectCode | None:
-    """The object of an entry if it is whole and made for this key, else None."""
+def program_name(path: Path) -> str:
+    """The name of the program in a file ("" where it is none)."""
+    try:
+        with path.open("rb") as f:
+            return str(json.loads(f.readline())["symbol"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def sealed(key: str, code: ObjectCode) -> bytes:
+    """What a file of the folder holds: a line of JSON (key, symbol or name, checksum), then the data."""
+    head = json.dumps({"key": key, "symbol": code.symbol, "sha256": _checksum(key, code)})
+    return head.encode() + b"\n" + code.data
+
+
+def unsealed(path: Path, key: str) -> ObjectCode | None:
+    """What was sealed for a key, if the file is whole."""
     try:
         raw = path.read_bytes()
         head, _, data = raw.partition(b"\n")
         info = json.loads(head)
         code = ObjectCode(data, info["symbol"])
-        if info["key"] == key and info["sha256"] == _checksum(key, code) and f"k_{key[:16]}" in code.symbol:
+        if info["key"] == key and info["sha256"] == _checksum(key, code):
             return code
     except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
         pass
     return None
+
+
+def read_entry(path: Path, key: str) -> ObjectCode | None:
+    """The object of an entry if it is whole and made for this key, else None."""
+    code = unsealed(path, key)
+    return code if code is not None and f"k_{key[:16]}" in code.symbol else None
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,0 +1,171 @@
+"""Programs as plain values: JSON and arrays, without the graph that they came from.
+
+:func:`pack` takes a scheduled and printed program apart; :class:`LoadedProgram` is what a :class:`~.binding.Binding` looks at and nothing
+else: no graph, no nests. Bundles (:mod:`.bundle`) and the programs in the kernel cache (:mod:`.kept`) are made of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import CompileError
+from graphc.ir.dims import Expr, FloorDiv, Size, Sym, atom, floordiv
+from graphc.ir.dtypes import as_dtype
+from graphc.ir.layout import Layout
+from graphc.ir.types import TensorType
+from graphc.schedule.launches import Buffer, Check, Launch, Repeat, Schedule
+
+from .shares import Reach, Share, Touch
+from .slots import Slot as Word
+
+__all__ = ["LoadedProgram", "pack", "pack_layout", "pack_size", "pack_type", "unpack_layout", "unpack_size", "unpack_type"]
+
+
+# -- sizes, types, layouts -------------------------------------------------------------------------------------------------
+def pack_size(size: Size) -> Any:
+    """A size as a number, or as [[factor, [[name or [numerator, denominator], power], ...]], ...]."""
+    if not isinstance(size, Expr):
+        return int(size)
+    return [[coefficient, [[_pack_atom(a), power] for a, power in term]] for term, coefficient in size.terms]
+
+
+def _pack_atom(a: Any) -> Any:
+    if isinstance(a, Sym):
+        return a.name
+    if isinstance(a, FloorDiv):
+        return [pack_size(a.num), pack_size(a.den)]
+    raise CompileError(f"a size depends on {a}, which only a running program knows")
+
+
+def unpack_size(packed: Any) -> Size:
+    """See :func:`pack_size`."""
+    if isinstance(packed, int):
+        return packed
+    total: Size = 0
+    for coefficient, term in packed:
+        value: Size = coefficient
+        for a, power in term:
+            factor = atom(Sym(a)) if isinstance(a, str) else floordiv(unpack_size(a[0]), unpack_size(a[1]))
+            for _ in range(power):
+                value = value * factor
+        total = total + value
+    return total
+
+
+def pack_type(t: TensorType) -> Any:
+    return [t.dtype.name, [pack_size(s) for s in t.shape]]
+
+
+def unpack_type(packed: Any) -> TensorType:
+    return TensorType(tuple([unpack_size(s) for s in packed[1]]), as_dtype(packed[0]))
+
+
+def pack_layout(layout: Layout) -> Any:
+    return [list(layout.perm), layout.panel, layout.pad]
+
+
+def unpack_layout(packed: Any) -> Layout:
+    perm, panel, pad = packed
+    return Layout(tuple(perm), panel, pad)
+
+
+def _pack_reach(reach: Reach | None, number: Callable[[Buffer], int]) -> Any:
+    if reach is None:
+        return None
+    shares = [[s.axis, pack_size(s.size), s.block] for s in reach.shares]
+    touches = [[number(t.buffer), None if t.at is None else pack_size(t.at), t.writes] for t in reach.touches]
+    return [shares, [[name, pack_size(size)] for name, size in reach.axes], touches]
+
+
+def _reach(packed: Any, buffers: Sequence[Buffer]) -> Reach | None:
+    if packed is None:
+        return None
+    shares, axes, touches = packed
+    return Reach(
+        tuple([Share(axis, unpack_size(size), block) for axis, size, block in shares]),
+        tuple([(name, unpack_size(size)) for name, size in axes]),
+        tuple([Touch(buffers[b], None if at is None else unpack_size(at), writes) for b, at, writes in touches]),
+    )
+
+
+# -- programs --------------------------------------------------------------------------------------------------------------
+def pack(program: Any, number_of: Callable[[Any], int]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(JSON values, constants) of a program; ``number_of`` says which kernel of the reader's list that of a launch will be.
+
+    The buffers' numbers follow their first mention, so equal programs give equal values.
+    """
+    schedule = program.schedule
+    arrays: dict[str, np.ndarray] = {}
+    buffers: dict[Buffer, int] = {}
+    packed: list[Any] = []
+
+    def number(b: Buffer) -> int:
+        if b not in buffers:
+            buffers[b] = len(packed)
+            packed.append([b.space, b.name, pack_type(b.type), pack_layout(b.layout)])
+            if b.space == "const":
+                arrays[f"const/{buffers[b]}"] = np.asarray(b.node.attrs["value"])
+        return buffers[b]
+
+    def word(w: Word) -> Any:
+        if w.kind == "address":
+            return [w.kind, number(w.value)]
+        return [w.kind, int(w.value[0][1]) if w.kind == "number" else pack_size(w.value)]
+
+    def step(i: Launch | Check | Repeat) -> Any:
+        if isinstance(i, Repeat):
+            return ["repeat", i.barrier, i.phase, pack_size(i.count), [step(x) for x in i.body]]
+        if isinstance(i, Check):
+            return ["check", i.barrier, i.phase, number(i.buffer)]
+        made = program.kernels[i]
+        words = [word(w) for w in made.printed.slots]
+        reach = _pack_reach(made.reach, number)
+        return ["launch", i.barrier, i.phase, i.static, number_of(made), words, [number(b) for b in i.reads], [number(b) for b in i.writes], reach]
+
+    for b in schedule.buffers.values():
+        if b.space == "arg":  # all of them, and in this order
+            number(b)
+    steps = [step(i) for i in schedule.items]
+    outputs = [[n, number(b)] for n, b in schedule.outputs]
+    data = {"name": schedule.graph.name, "buffers": packed, "steps": steps, "outputs": outputs, "work": pack_size(program.work)}
+    return data, arrays
+
+
+class LoadedProgram:
+    """A program from packed values, over kernels that are loaded: what has an ``address``, in the order of the packed numbers."""
+
+    def __init__(self, data: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kernels: Sequence[Any]):
+        self.kernels: dict[Launch, Any] = {}
+        self.buffers = [_buffer(i, packed, arrays) for i, packed in enumerate(data["buffers"])]
+        items = [self._step(packed, kernels) for packed in data["steps"]]
+        outputs = [(name, self.buffers[b]) for name, b in data["outputs"]]
+        graph, numbered = SimpleNamespace(name=data["name"]), dict(enumerate(self.buffers))
+        self.schedule = Schedule(graph, items, numbered, outputs, [], None)  # type: ignore[arg-type]
+        self.work = unpack_size(data["work"])
+
+    def _step(self, packed: Any, kernels: Sequence[Any]) -> Launch | Check | Repeat:
+        kind, barrier, phase, *rest = packed
+        if kind == "repeat":
+            return Repeat(unpack_size(rest[0]), [self._step(x, kernels) for x in rest[1]], barrier, phase)
+        if kind == "check":
+            return Check(self.buffers[rest[0]], barrier, phase)
+        static, kernel, words, reads, writes, reach = rest
+        launch = Launch(None, tuple([self.buffers[b] for b in reads]), tuple([self.buffers[b] for b in writes]), barrier, phase, static)  # type: ignore[arg-type]
+        slots = [self._word(*w) for w in words]
+        self.kernels[launch] = SimpleNamespace(printed=SimpleNamespace(slots=slots), kernel=kernels[kernel], reach=_reach(reach, self.buffers))
+        return launch
+
+    def _word(self, kind: str, value: Any) -> Word:
+        if kind == "address":
+            return Word(kind, self.buffers[value])
+        return Word(kind, (("", value),) if kind == "number" else unpack_size(value))
+
+
+def _buffer(number: int, packed: Any, arrays: Mapping[str, np.ndarray]) -> Buffer:
+    space, name, kind, layout = packed
+    node: Any = SimpleNamespace(attrs={"value": arrays[f"const/{number}"]} if space == "const" else {})
+    return Buffer(node, unpack_type(kind), unpack_layout(layout), space, name)
