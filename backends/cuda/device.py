@@ -164,6 +164,20 @@ def _size(kind: Any) -> int:
     return int(kind.dtype.bitwidth) // 8
 
 
+def _copies(builder: Any) -> Any:
+    """Whether the GPU copies beside the threads (from compute capability 8.0 on): known when NVVM compiles for one, so the other way leaves no trace."""
+    name = b"__CUDA_ARCH\0"
+    word = ir.Constant(ir.ArrayType(ir.IntType(8), len(name)), bytearray(name))
+    module = builder.module
+    text = module.globals.get("_asked_arch")
+    if text is None:
+        text = ir.GlobalVariable(module, word.type, "_asked_arch", addrspace=4)
+        text.initializer, text.global_constant, text.linkage = word, True, "internal"
+    pointer = ir.IntType(8).as_pointer()
+    reflect = module.globals.get("__nvvm_reflect") or ir.Function(module, ir.FunctionType(I32, [pointer]), "__nvvm_reflect")
+    return builder.icmp_signed(">=", builder.call(reflect, [builder.addrspacecast(text, pointer)]), I32(800))
+
+
 def _copy(name: str, width: int) -> Any:
     def typed(typingctx: Any, shared: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -172,8 +186,16 @@ def _copy(name: str, width: int) -> Any:
             address = builder.ptrtoint(builder.addrspacecast(pointer, ir.PointerType(pointer.type.pointee, 1)), I64)
             # 16 bytes go past the first cache, which the blocks of a multiprocessor would fill with tiles that they read once
             text = f"cp.async.{'cg' if width * size == 16 else 'ca'}.shared.global [$0], [$1], {width * size}, $2;"
-            values = [_shared(context, builder, sig.args[0], args[0], args[1]), address, builder.mul(args[4], I32(size))]
-            builder.asm(ir.FunctionType(ir.VoidType(), [I32, I64, I32]), text, "r,l,r,~{memory}", values, True)
+            with builder.if_else(_copies(builder)) as (beside, by_itself):
+                with beside:
+                    values = [_shared(context, builder, sig.args[0], args[0], args[1]), address, builder.mul(args[4], I32(size))]
+                    builder.asm(ir.FunctionType(ir.VoidType(), [I32, I64, I32]), text, "r,l,r,~{memory}", values, True)
+                with by_itself:
+                    for i in range(width):
+                        to = _address(context, builder, sig.args[0], args[0], builder.add(args[1], args[1].type(i)))
+                        builder.store(ir.Constant(to.type.pointee, 0), to)
+                        with builder.if_then(builder.icmp_signed(">", args[4], I32(i))):
+                            builder.store(builder.load(builder.gep(pointer, [I64(i)])), to)
             return context.get_dummy_value()
 
         return types.void(shared, at, source, start, types.int32), codegen
@@ -191,7 +213,8 @@ def _bare(name: str, text: str, doc: str) -> Any:
 
     def typed(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            builder.asm(ir.FunctionType(ir.VoidType(), []), text, "~{memory}", [], True)
+            with builder.if_then(_copies(builder)):
+                builder.asm(ir.FunctionType(ir.VoidType(), []), text, "~{memory}", [], True)
             return context.get_dummy_value()
 
         return types.void(), codegen

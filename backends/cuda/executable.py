@@ -29,7 +29,7 @@ from .program import Program
 
 __all__ = ["CudaExecutable", "CudaProgram", "CudaSimExecutable"]
 
-LIMITS = Limits(tile=(64, 64), line=0, tiled_folds=False, any_folds=True)
+LIMITS = Limits(tile=(64, 64), line=0, tiled_folds=False, any_folds=True, free_halves=True)
 """A block makes a tile of a contraction's result, whatever its operands' index maps are; rows lie as they are."""
 
 

@@ -28,5 +28,7 @@ class Limits:
     prologue: int = 16
     """Instructions an element that storing a contraction's operand costs: a store, a load, a kernel of its own, a barrier.
     Measured: bytes cast and scaled still gain with 8 panels, an exponential loses with 2."""
+    free_halves: bool = False
+    """Whether it costs nothing to read 16-bit floats as float32: less memory is moved, by loads that are there anyway."""
     line: int = 64
     """Bytes of a cache line, by which rows a power of two apart are moved (0: they stay)."""

@@ -66,14 +66,21 @@ def _cone(g: Grouping, contraction: Node, operand: Node, kept: set[Node], tiles:
     read = loads(value)
     if len({t.attr[0] for t in read}) > LOADS or not all(_walks(g, t, axes, right) for t in read):
         return set()
-    work = sum(t.op not in ("load", "const", "arg") for t in postorder([value]))
+    work = sum(t.op not in ("load", "const", "arg") and not (g.limits.free_halves and _widens(t)) for t in postorder([value]))
     return cone if work * (tiles - 1) <= g.limits.prologue else set()
+
+
+def _widens(t: Scalar) -> bool:
+    """Whether a value is a 16-bit float as it was loaded."""
+    return t.op == "cast" and t.args[0].op == "load" and t.args[0].dtype.is_storage
 
 
 def _walks(g: Grouping, t: Scalar, axes: list[Axis], right: bool) -> bool:
     """Whether a tile of the operand reads memory by constant strides, with neighbours side by side along one axis."""
     if t.args:
         return False  # conditions: padding
+    if g.limits.any_folds:
+        return True
     steps: dict[str, Size] = {}
     for e in t.attr[1]:
         for a in axes:

@@ -95,11 +95,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Any, Callable[[np.random.Genera
 }  # fmt: skip
 
 
-def compiled(name: str, target: str, optimizer: Any = None) -> Any:
+def compiled(name: str, target: str, optimizer: Any = None, **options: Any) -> Any:
     """A model with equal initial values on every target."""
     gc.set_seed(3)
     make, spec, _ = MODELS[name]
-    return gc.compile(make(), spec, loss="cross_entropy", optimizer=optimizer or optim.SGD(RATE), target=target)
+    return gc.compile(make(), spec, loss="cross_entropy", optimizer=optimizer or optim.SGD(RATE), target=target, **options)
 
 
 def batch(name: str, rows: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from graphc import ops
+from graphc.backends.cuda import sim
 from graphc.backends.cuda.printers import contract
+from graphc.backends.cuda.sim import Report
 from graphc.compiler import compile_graph
 from graphc.ir.dims import sym
 from graphc.testing import build_graph
@@ -130,6 +135,120 @@ def test_convolutions_run_on_tensor_cores_too_and_float64_does_not():
     assert "mma" not in compile_graph(graph, "cuda-sim", precision="bf16").as_text("kernels")
 
 
+ORIENTED = {"NN": ((40, 72), (72, 48)), "NT": ((40, 72), (48, 72)), "TN": ((72, 40), (72, 48)), "TT": ((72, 40), (48, 72))}
+TOLERANCE = {"float32": 1e-5, "tf32": 2e-3, "bf16": 2e-2}
+
+
+def oriented(way, dtype=np.float32):
+    """A product of two matrices, each as it is or transposed."""
+    a, b = (normal(*shape, seed=i).astype(dtype) for i, shape in enumerate(ORIENTED[way]))
+
+    def f(x, y):
+        return (x.transpose(1, 0) if way[0] == "T" else x) @ (y.transpose(1, 0) if way[1] == "T" else y)
+
+    return f, a, b
+
+
+def watched(monkeypatch, precision, fn, *arrays, tolerance=None):
+    """How often the one kernel of a function calls what, and a report on its launch; its result was compared with the reference's."""
+    graph, given = build_graph(fn, *arrays)
+    exe = compile_graph(graph, "cuda-sim", precision=precision)
+    report, real = Report(), sim.launch
+    with monkeypatch.context() as m:
+        m.setattr(sim, "launch", lambda *args: real(*args, report=report))
+        found = exe(given)["o0"]
+    wanted = compile_graph(graph, "reference")(given)["o0"].astype(np.float32)
+    np.testing.assert_allclose(found.astype(np.float32), wanted, rtol=0, atol=(tolerance or TOLERANCE[precision]) * np.abs(wanted).max())
+    (kernel,) = exe.kernels
+    return calls(kernel.printed.text), report
+
+
+def calls(text):
+    """How often each device function stands in a text."""
+    return Counter(re.findall(r"(\w+)\(", text.split("def kernel")[1]))
+
+
+@pytest.mark.parametrize("way", ORIENTED)
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_operands_come_as_they_lie_and_banks_do_not_conflict(precision, way, monkeypatch):
+    made, report = watched(monkeypatch, precision, *oriented(way))
+    # by 16 bytes along the rows; along K too where tensor cores take rows of it, else one by one
+    along_k = (way[0] == "N") + (way[1] == "T")
+    if precision == "float32":
+        assert (made["copy1"], made["copy4"]) == (along_k, 2 - along_k)
+    elif precision == "tf32":
+        assert (made["copy1"], made["copy4"], made["ldmatrix"]) == (0, 2, along_k)
+    else:
+        assert (made["load4"], made["store4_bfloat16"], made["ldmatrix"], made["ldmatrix_transposed"]) == (2, 2, along_k, 2 - along_k)
+    assert made["commit_copies"] == made["wait_copies1"] == (precision != "bf16")
+    assert report.banks and report.conflicts(1.01) == []
+    assert report.uncoalesced(1.01) == []
+
+
+@pytest.mark.parametrize("way", ORIENTED)
+def test_stored_bfloat16_goes_to_tensor_cores_as_it_is(way, monkeypatch):
+    made, report = watched(monkeypatch, "bf16", *oriented(way, ml_dtypes.bfloat16), tolerance=2**-8)
+    along_k = (way[0] == "N") + (way[1] == "T")
+    assert (made["copy8"], made["from_bfloat16"], made["ldmatrix"], made["ldmatrix_transposed"]) == (2, 0, along_k, 2 - along_k)
+    assert report.conflicts(1.01) == []
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_what_is_not_aligned_comes_one_by_one_and_what_is_computed_by_threads(precision, monkeypatch):
+    half = precision == "bf16"
+    made, _ = watched(monkeypatch, precision, lambda a, b: a @ b, normal(9, 21), normal(21, 10, seed=1))
+    assert (made["copy1"], made["copy4"], made["round_bfloat16"]) == ((0, 0, 2) if half else (2, 0, 0))
+    made, _ = watched(monkeypatch, precision, lambda a, b: a.transpose(1, 0) @ b, normal(16, 12)[:, :10], normal(16, 8, seed=1))
+    assert made["copy4"] + made["store4_bfloat16"] == 1  # rows of 10
+    made, _ = watched(monkeypatch, precision, lambda a, b: a.exp() @ b, normal(8, 16), normal(16, 8, seed=1))
+    assert (made["copy1"], made["copy4"], made["round_bfloat16"], made["store4_bfloat16"]) == ((0, 0, 1, 1) if half else (0, 1, 0, 0))
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("size", [1, 3])
+def test_convolutions_copy_by_sixteen_bytes_where_their_index_maps_run_so(precision, size, monkeypatch):
+    x, w = normal(2, 8, 6, 8), normal(12, 8, size, size, seed=1)
+    made, _ = watched(monkeypatch, precision, lambda x, w: ops.conv(x, w, padding=size // 2), x, w)
+    # the elements of a kernel are one run of K; neighbouring pixels of a padded image are none, and its zeros are copies of nothing
+    wide = 2 if size == 1 else 1
+    if precision == "bf16":
+        assert (made["store4_bfloat16"], made["round_bfloat16"]) == (wide, 2 - wide)
+    else:
+        wide -= precision == "float32"  # whose tiles take single elements along K
+        assert (made["copy4"], made["copy1"]) == (wide, 2 - wide)
+
+
+def test_a_size_that_is_only_named_ends_no_run():
+    import graphc as gc
+
+    x, w = normal(13, 20), normal(13, 24, seed=1)
+    for fn, copies in ((lambda x, w: x.transpose(1, 0) @ w, (0, 2)), (lambda x, w: w.transpose(1, 0) @ x, (0, 2)), (lambda x, w: x @ x.transpose(1, 0), (0, 2))):
+        f = gc.compile(fn, gc.spec("N", 20), gc.spec("N", 24), target="cuda-sim", precision="tf32")
+        f(x, w)
+        made = calls(f.executable.as_text("kernels"))
+        assert (made["copy1"], made["copy4"]) == copies
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("tile", contract.TENSOR_TILES, ids=lambda t: f"{t.rows}x{t.columns}")
+@pytest.mark.parametrize("way", ORIENTED)
+def test_every_tile_on_tensor_cores(tile, way, precision, monkeypatch):
+    monkeypatch.setattr(contract, "TENSOR_TILES", (tile,))
+    m, n, k = 140, 132, 40
+    a, b = normal(m, k), normal(k, n, seed=1)
+    wanted = rounded(a, precision) @ rounded(b, precision)
+    graph, given = build_graph(oriented(way)[0], a.T.copy() if way[0] == "T" else a, b.T.copy() if way[1] == "T" else b)
+    np.testing.assert_allclose(compile_graph(graph, "cuda-sim", precision=precision)(given)["o0"], wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_tiles_on_tensor_cores_follow_the_sizes():
+    def choose(m, n):
+        return contract.choose_tile(m, n, 1, contract.TENSOR_TILES, contract.TENSOR_OVERHEAD).rows
+
+    assert choose(4096, 4096) == choose(1024, 1024) == 128
+    assert choose(128, 1024) == choose(sym("N"), 64) == 64
+
+
 # -- maps --------------------------------------------------------------------------------------------------------------------
 def test_neighbours_are_loaded_and_stored_by_sixteen_bytes():
     (kernel,) = run(lambda x, b, m: ops.where(m, x * b, 0.0), normal(6, 40), normal(40, seed=1), normal(6, 40, seed=2) > 0)
@@ -158,7 +277,7 @@ def test_vectors_stop_at_what_a_condition_guards():
         ("block", lambda x: x.log_softmax(-1), (3, 2100)),
         ("block", lambda x: x.softmax(-1), (2, 2048)),
         ("block", lambda x: (x * x).sum(), (40, 61)),
-        ("block", lambda x: x.var((0, 2)), (40, 3, 63)),
+        ("warp", lambda x: x.var((0, 2)), (40, 3, 63)),  # in two steps
         ("column", lambda x: x.max(0), (100, 37)),
         ("column", lambda x: x - x.mean(0), (65, 33)),
         ("column", lambda x: x.var(1), (2, 70, 19)),

@@ -21,10 +21,10 @@ def run(*lines: str, blocks: int = 1, threads: int = 32, **args) -> dict:
     return {k: m.data for k, m in memory.items() if isinstance(m, Memory)}
 
 
-def kernel_of(fn, *arrays):
+def kernel_of(fn, *arrays, **options):
     """The one kernel of a function, and arguments for it (shared by the planted bugs below)."""
     graph, given = build_graph(fn, *arrays)
-    exe = compile_graph(graph, "cuda-sim")
+    exe = compile_graph(graph, "cuda-sim", **options)
     (k,) = exe.kernels
     args = {}
     for p in k.printed.params:
@@ -42,9 +42,17 @@ def planted(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def product():
+def product(precision="float32"):
     a, b = (np.random.default_rng(s).normal(size=(40, 40)).astype(np.float32) for s in (0, 1))
-    return kernel_of(lambda x, y: x @ y + 1.0, a, b)
+    return kernel_of(lambda x, y: x @ y + 1.0, a, b, precision=precision)
+
+
+def tf32():
+    return product("tf32")
+
+
+def bf16():
+    return product("bf16")
 
 
 def columns():
@@ -55,7 +63,7 @@ def long_row():
     return kernel_of(lambda x: x.sum(-1), np.ones((3, 3000), np.float32))
 
 
-THREADS = {product: 64, columns: 256, long_row: 256}
+THREADS = {product: 64, tf32: 256, bf16: 256, columns: 256, long_row: 256}
 """Threads of a block where there is only one number that fits."""
 
 
@@ -69,7 +77,7 @@ def addition():
 
 # -- planted bugs ------------------------------------------------------------------------------------------------------------
 def test_the_kernels_run_without_the_bugs():
-    for make in (softmax, addition, product, columns, long_row):
+    for make in (softmax, addition, product, tf32, bf16, columns, long_row):
         launch(make()[0], 2, THREADS.get(make, 64), make()[1])
 
 
@@ -93,6 +101,37 @@ def test_the_kernels_run_without_the_bugs():
         (product, "for z in range(16)", "for z in range(15)", r"never written: l2 \(local float32\[16\]\) at 15"),
         (product, "store4(p2, j", "store4(p2, 1 + j", r"misaligned store of 4: o0 .* at 1 by"),
         (product, " if m < s0:", " if m < 8 + s0:", r"store out of bounds: o0 .* at 1600 by block 1"),
+        # copies beside the threads
+        (product, "wait_copies1()", "pass", r"copy on its way: t0 \(shared .*\) at 0 is read by block 0, thread 0 before the copy to it was committed and waited for"),
+        (product, "commit_copies()", "pass", "copy on its way: t0 .* is read by block 0, thread 0"),
+        (product, "wait_copies1()\n            cuda.syncthreads()", "cuda.syncthreads()\n            wait_copies1()", r"race: t0 .* is read by block 0, thread 0 and written by"),
+        (product, "np.int32(now * 576 + d * 36 + tr)", "np.int32(fill * 576 + d * 36 + tr)", "copy on its way: t0 .* is read by"),
+        (product, "copy4(t1, np.int32(fill * 576", "copy4(t1, np.int32((2 - fill) * 576", "copy on its way: t1 .* at 0 is read by"),
+        (product, "now = np.int32(fill + 1 if fill < 2", "now = np.int32(fill - 1 if fill > 0", "copy on its way: t0 .* at 0 is copied to by"),
+        (product, "            kf = np.int32(k0 + 32)", "            kf = np.int32(k0 + 32 + (16 if k0 >= 0 else 0))", "never written: t0|copy on its way: t0"),
+        (product, ", p1, j1, ", ", p1, j1 + 1, ", r"misaligned load of 4: x1 .* at 1 by block 0, thread 0, line \d+: copy4"),
+        (product, "* 36 + nx)", "* 36 + nx + 2)", r"misaligned copy of 4: t1 .* at 2 by"),
+        (product, "np.int32(4) if inside else np.int32(0)", "np.int32(4)", r"load out of bounds: x1 .* at 1600 by block 0, thread \d+, line \d+: copy4"),
+        (product, "np.int32(4) if inside", "np.int32(5) if inside", "a copy of 4 elements reads none to all of them"),
+        (product, "np.int32(4) if inside", "4 if inside", "the number of elements is an int32"),
+        (product, "p0, j0", "t1, j0", "a copy goes from global to shared memory"),
+        # matrices for tensor cores
+        (tf32, "wait_copies1()", "pass", r"copy on its way: t0 .* at 0 is read by block 0, thread 0 before .*ldmatrix"),
+        (tf32, "commit_copies()", "pass", "copy on its way: t0 .* is read by block 0, thread 0"),
+        (tf32, "    cuda.syncthreads()\n", "    pass\n", r"race: t0 .* is read by block 0, thread \d+ and written by another thread, line \d+: ldmatrix"),
+        (tf32, "now * 1024", "fill * 1024", "copy on its way: t0 .* is read by .*ldmatrix"),
+        (tf32, "mk) ^ ms", "mk + 1) ^ ms", r"misaligned row of ldmatrix: t0 \(shared float32.*\) at 1 by block 0, thread 0"),
+        (tf32, "now * 1024 + ml", "now * 1024 + 3072 + ml", r"load out of bounds: t0 .* at 3072 by block 0, thread 0, line \d+: ldmatrix"),
+        (tf32, "ldmatrix(l0", "ldmatrix_transposed(l0", r"elements of 2 bytes or \(not transposed\) of 4"),
+        (tf32, "            if k0 >= 0:", "            if k0 >= 0 and t != 40:", "divergent warp: block 0, thread 40 does not reach .*ldmatrix"),
+        (tf32, "range(4):\n                            l1", "range(3):\n                            l1", "never written: l1"),
+        (bf16, "    cuda.syncthreads()\n", "    pass\n", r"race: t0 .* is read by block 0, thread \d+ and written by another thread, line \d+: ldmatrix"),
+        (bf16, "store4_bfloat16(t0, np.int32(fill", "store4_bfloat16(t0, np.int32(now", r"never written: t0 .*ldmatrix|race: t0 .* is written by"),
+        (bf16, "            if kf < s0:\n                for g in range(2):\n                    x = np.int32(t + g * 256)\n                    mx = np.int32(x >> 3)\n"
+         "                    kx = np.int32((x & 7) * 4)\n                    store4", "            if kf < 0:\n                for g in range(2):\n                    x = np.int32(t + g * 256)\n"
+         "                    mx = np.int32(x >> 3)\n                    kx = np.int32((x & 7) * 4)\n                    store4", "never written: t0 .*ldmatrix"),
+        (bf16, "nl + d * 1152", "nl + 4 + d * 1152", r"misaligned row of ldmatrix: t1 \(shared uint16"),
+        (bf16, "ldmatrix(l0, i * 4", "ldmatrix(l0, i * 8", "ldmatrix gives four words"),
         (columns, "        cuda.syncthreads()\n        a0 = t0[lane]", "        a0 = t0[lane]", r"never written: t0 .*|race: t0 .* is read by"),
         (columns, "k * 32 + lane", "k * 32 + t", r"load out of bounds: t0 .* at 256"),
         (long_row, "            a0 = a0 + b0\n        cuda.syncthreads()", "            a0 = a0 + b0", r"race: t0 \(shared float32\[8\]\) at \d is written by block \d"),
@@ -267,3 +306,95 @@ def test_accesses_that_are_not_side_by_side_are_reported():
 def test_a_lane_tells_what_it_computed():
     report = noted(f"i = {THREAD}", "for k in range(2):", "    v = p[i] * np.float32(k)", "if i > 3:", "    q[i] = v", lane=(0, 7), p=X, q=X)
     assert report.trace == ["line 3: i = 7", "line 5: v = 0.0", "line 5: v = 7.0", "line 7: q[...] = 7.0"]
+
+
+# -- copies beside the threads, matrices, tensor cores -------------------------------------------------------------------------
+COPY = (f"i = {THREAD}", "s = cuda.shared.array(256, np.float32, alignment=16)")
+
+
+def test_a_copy_fills_with_zeros_what_it_does_not_read():
+    lines = (*COPY, "copy4(s, i * 4, p, i * 4, np.int32(i & 3))", "commit_copies()", "wait_copies0()", "cuda.syncthreads()",
+             "q[i] = s[np.int32(i * 4 + 1)]", "q[i + 32] = s[i * 4 + 2]", "q[i + 64] = s[i * 4 + 3]")  # fmt: skip
+    x = np.arange(1, 128, dtype=np.float32)  # the last lane's copy reads the last three, and not past the end
+    found = run(*lines, p=x, q=np.zeros(96, np.float32))["q"].reshape(3, 32)
+    i = np.arange(32)
+    for k in (1, 2):
+        np.testing.assert_array_equal(found[k - 1], np.where((i & 3) > k, 4 * i + k + 1, 0))
+    assert not found[2].any()
+    with pytest.raises(SimulationError, match="misaligned load of 4: p"):
+        run(*(line.replace("p, i * 4", "p, i * 2") for line in lines), p=x, q=np.zeros(96, np.float32))
+
+
+def test_groups_arrive_in_the_order_in_which_they_were_committed():
+    lines = (*COPY, "copy1(s, i, p, i, np.int32(1))", "commit_copies()", "copy1(s, i + 32, p, i, np.int32(1))", "commit_copies()", "wait_copies1()")
+    q = np.zeros(32, np.float32)
+    np.testing.assert_array_equal(run(*lines, "q[i] = s[i]", p=X, q=q)["q"], X[:32])  # a thread need not meet itself
+    with pytest.raises(SimulationError, match=r"copy on its way: s .* at 32 is read by block 0, thread 0"):
+        run(*lines, "q[i] = s[i + 32]", p=X, q=q)
+    with pytest.raises(SimulationError, match=r"race: s .* is read by"):
+        run(*lines, "q[i] = s[i ^ 1]", p=X, q=q)
+    with pytest.raises(SimulationError, match=r"copy on its way: s .* is read"):  # another thread's wait is not one's own
+        run(*lines[:-1], "if i < 16:", "    wait_copies0()", "cuda.syncthreads()", "q[i] = s[i]", p=X, q=q)
+
+
+def test_nothing_may_write_where_a_copy_goes_and_no_copy_where_others_read():
+    copy = "copy1(s, i, p, i, np.int32(1))"
+    with pytest.raises(SimulationError, match=r"copy on its way: s .* is written by"):
+        run(*COPY, copy, "s[i] = np.float32(1)", p=X)
+    with pytest.raises(SimulationError, match=r"copy on its way: s .* is copied to by"):
+        run(*COPY, copy, copy, p=X)
+    with pytest.raises(SimulationError, match=r"race: s .* is copied to by .* and used by another thread"):
+        run(*COPY, "s[i] = p[i]", "cuda.syncthreads()", "q[i] = s[i ^ 1]", copy, p=X, q=X[:32])
+    with pytest.raises(SimulationError, match=r"race: s .* is copied to by"):
+        run(*COPY, "s[i ^ 1] = p[i]", copy, p=X)
+
+
+def test_ldmatrix_hands_out_rows_and_columns():
+    """As the PTX manual draws it: of each matrix, lane 4 r + c gets the elements 2 c and 2 c + 1 of row r; transposed, those of column r."""
+    lines = (f"i = {THREAD}", "s = cuda.shared.array(256, np.uint16, alignment=16)", "l = cuda.local.array(4, np.uint32)",
+             "for k in range(8):", "    s[i * 8 + k] = p[i * 8 + k]", "cuda.syncthreads()", "ldmatrix(l, 0, s, i * 8)",
+             "for k in range(4):", "    q[i * 4 + k] = l[k]")  # fmt: skip
+    p, q = np.arange(256, dtype=np.uint16), np.zeros(128, np.uint32)
+    found = run(*lines, p=p, q=q)["q"].view(np.uint16).reshape(32, 4, 2)
+    assert found[0].tolist() == [[0, 1], [64, 65], [128, 129], [192, 193]]
+    assert found[5].tolist() == [[10, 11], [74, 75], [138, 139], [202, 203]]
+    assert found[31].tolist() == [[62, 63], [126, 127], [190, 191], [254, 255]]
+    found = run(*(line.replace("ldmatrix", "ldmatrix_transposed") for line in lines), p=p, q=q)["q"].view(np.uint16).reshape(32, 4, 2)
+    assert found[0].tolist() == [[0, 8], [64, 72], [128, 136], [192, 200]]
+    assert found[5].tolist() == [[17, 25], [81, 89], [145, 153], [209, 217]]
+    assert found[31].tolist() == [[55, 63], [119, 127], [183, 191], [247, 255]]
+
+
+def test_ldmatrix_reads_for_the_lanes_that_get_what_it_reads():
+    lines = (f"i = {THREAD}", "s = cuda.shared.array(256, np.uint16, alignment=16)", "l = cuda.local.array(4, np.uint32)",
+             "for k in range(8):", "    s[i * 8 + k] = p[i * 8 + k]", "ldmatrix(l, 0, s, i * 8)")  # fmt: skip
+    with pytest.raises(SimulationError, match=r"race: s .* is read by block 0, thread \d+ and written by another thread"):
+        run(*lines, p=np.arange(256, dtype=np.uint16))  # each lane points to a row that it has written itself
+
+
+def test_a_fragment_of_a_tensor_core_is_what_the_manual_says():
+    """m16n8k16: lane 4 g + p holds rows g and g + 8 of A at k = 2 p, 2 p + 1, 2 p + 8, 2 p + 9, of B column g at the same k; of C rows g, g + 8 at 2 p, 2 p + 1."""
+    lines = (f"i = {THREAD}", "a = cuda.local.array(4, np.uint32)", "b = cuda.local.array(2, np.uint32)", "c = cuda.local.array(4, np.float32)",
+             "for k in range(4):", "    a[k] = p[i * 4 + k]", "    c[k] = np.float32(1)", "for k in range(2):", "    b[k] = q[i * 2 + k]",
+             "mma_bf16(c, 0, a, 0, b, 0)", "for k in range(4):", "    r[i * 4 + k] = c[k]")  # fmt: skip
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-8, 8, (16, 16)).astype(np.float32), rng.integers(-8, 8, (16, 8)).astype(np.float32)
+    left, right = np.zeros((32, 4, 2), np.float32), np.zeros((32, 2, 2), np.float32)
+    for lane in range(32):
+        g, p = divmod(lane, 4)
+        left[lane] = [a[g, 2 * p : 2 * p + 2], a[g + 8, 2 * p : 2 * p + 2], a[g, 2 * p + 8 : 2 * p + 10], a[g + 8, 2 * p + 8 : 2 * p + 10]]
+        right[lane] = [b[2 * p : 2 * p + 2, g], b[2 * p + 8 : 2 * p + 10, g]]
+    words = [(x.view(np.uint32) >> 16).astype(np.uint16).view(np.uint32).reshape(-1) for x in (left, right)]
+    found = run(*lines, p=words[0], q=words[1], r=np.zeros(128, np.float32))["r"].reshape(32, 2, 2)
+    for lane in range(32):
+        g, p = divmod(lane, 4)
+        np.testing.assert_array_equal(found[lane], 1 + (a @ b)[[g, g + 8], 2 * p : 2 * p + 2])
+
+
+def test_conflicts_of_banks_are_reported():
+    shared = (f"i = {THREAD}", "s = cuda.shared.array(2048, np.float32, alignment=16)", "l = cuda.local.array(4, np.float32)")
+    report = noted(*shared, "s[i * 32] = p[i]", "s[i * 33] = p[i]", "s[i] = p[i]", p=X)
+    assert report.conflicts() == ["line 6: s[i * 32] = p[i]: 32 turns of the banks in 1 requests, 32.0 times what is needed"]
+    rows = noted(*shared, "for k in range(64):", "    s[k * 32 + i] = np.float32(i)", "cuda.syncthreads()", "ldmatrix(l, 0, s, i * 20)", "ldmatrix(l, 0, s, i * 32)", p=X)
+    (said,) = rows.conflicts(1.01)
+    assert "s, i * 32" in said and "32 turns of the banks in 1 requests, 8.0 times" in said

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from graphc.backends.cuda import toolchain
+from graphc.backends.cuda.printers import contract
 from graphc.backends.cuda.toolchain import compile_kernel, ptx_of, toolchain_missing
 from graphc.compiler import compile_graph
 from graphc.errors import ArgumentError, DeviceUnavailableError, KernelCompileError
@@ -53,7 +59,7 @@ def test_every_kernel_of_a_model_compiles_without_spills(name, tmp_path):
             assert made.code.startswith(b"\x7fELF") and made.entry, where
             assert made.spills == 0, where
             assert 0 < made.registers <= REGISTERS[p.team.name], where
-            assert made.shared <= 48 * 1024, where
+            assert made.shared <= 49 * 1024, where  # of which the newer architecture keeps 1 KB for itself
             # sums of a tile that are picked by a loop lie in memory; nothing else does
             assert made.stack <= (256 if p.team.name == "tile" else 0), where
         ptx = ptx_of(p, "sm_90a")
@@ -87,15 +93,91 @@ def test_kernels_have_the_instructions_that_they_are_made_for(fn, wanted):
         assert re.search(pattern, ptx), f"{pattern} is not in\n{ptx}"
 
 
+COPY16, COPY4 = r"cp\.async\.cg\.shared\.global \[%r\d+\], \[%rd\d+\], 16, %r", r"cp\.async\.ca\.shared\.global \[%r\d+\], \[%rd\d+\], 4, %r"
+LDMATRIX, TRANSPOSED = r"ldmatrix\.sync\.aligned\.m8n8\.x4\.shared\.b16", r"ldmatrix\.sync\.aligned\.m8n8\.x4\.trans\.shared\.b16"
+TF32, BF16 = r"mma\.sync\.aligned\.m16n8k8\.row\.col\.f32\.tf32\.tf32\.f32", r"mma\.sync\.aligned\.m16n8k16\.row\.col\.f32\.bf16\.bf16\.f32"
+H = X.astype(ml_dtypes.bfloat16)
+PRODUCTS = {
+    "float32": ("float32", lambda a: a @ a.transpose(1, 0), X, {COPY4: 1}, ["LDGSTS.E"]),
+    "float32 along rows": ("float32", lambda a: a.transpose(1, 0) @ a, X, {COPY16: 2}, ["LDGSTS.E.BYPASS.128"]),
+    "tf32": ("tf32", lambda a: (a @ a.transpose(1, 0)).relu(), X, {COPY16: 2, LDMATRIX: 4, TF32: 8}, ["LDGSTS.E.BYPASS.128", "LDSM.16.M88.4", "HMMA.1688.F32.TF32"]),
+    "tf32 along rows": ("tf32", lambda a: a.transpose(1, 0) @ a, X, {COPY16: 2, TF32: 8}, ["LDGSTS.E.BYPASS.128", "HMMA.1688.F32.TF32"]),
+    "bf16": ("bf16", lambda a: a @ a.transpose(1, 0), X, {r"cvt\.rn\.bf16x2\.f32": 8, LDMATRIX: 6, BF16: 8}, ["LDSM.16.M88.4", "HMMA.16816.F32.BF16", "STS.64"]),
+    "bf16 along rows": ("bf16", lambda a: a.transpose(1, 0) @ a, X, {TRANSPOSED: 6, BF16: 8}, ["LDSM.16.MT88.4", "HMMA.16816.F32.BF16"]),
+    "bf16 as it is": ("bf16", lambda a: a @ a.transpose(1, 0), H, {COPY16: 2, LDMATRIX: 6, BF16: 8}, ["LDGSTS.E.BYPASS.128", "LDSM.16.M88.4", "HMMA.16816.F32.BF16"]),
+}
+"""Precision, function, operand; instructions of PTX and how many there are at least; instructions of the machine."""
+
+
+def product(name):
+    """The kernel of one of those."""
+    precision, fn, array, *_ = PRODUCTS[name]
+    (k,) = compile_graph(build_graph(fn, array)[0], "cuda-sim", precision=precision).kernels
+    return k.printed
+
+
 @needs_compiler
-@pytest.mark.parametrize("precision,instruction", [("tf32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"), ("bf16", "mma.sync.aligned.m16n8k16.row.col.f32.bf16")])
-def test_products_compile_for_tensor_cores(precision, instruction, tmp_path):
-    graph, _ = build_graph(lambda a, b: (a @ b).relu(), X, np.zeros((72, 80), np.float32))
-    (k,) = compile_graph(graph, "cuda-sim", precision=precision).kernels
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_have_the_instructions_that_they_are_made_for(name, tmp_path):
+    p, wanted = product(name), PRODUCTS[name][3]
     for arch in ("sm_80", "sm_90a"):
-        made = compile_kernel(k.printed, arch, tmp_path)
-        assert made.spills == made.stack == 0 and made.registers <= 128
-    assert ptx_of(k.printed, "sm_80").count(instruction) >= 4  # two times two a step of K
+        made = compile_kernel(p, arch, tmp_path)
+        assert made.spills == made.stack == 0 and made.registers <= 128, arch
+        ptx = ptx_of(p, arch)
+        for pattern, least in wanted.items():
+            assert len(re.findall(pattern, ptx)) >= least, f"{least} times {pattern} are not in\n{ptx}"
+        assert ("cp.async.wait_group" in ptx) == ("copy" in p.text)
+
+
+def disassembler():
+    """The program that lists machine code, where there is one."""
+    beside = [Path(p) / "nvidia" / "cu13" / "bin" / "nvdisasm" for p in sys.path]
+    return shutil.which("nvdisasm") or next((str(p) for p in beside if p.is_file()), "")
+
+
+@needs_compiler
+@pytest.mark.skipif(not disassembler(), reason="nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_machine_code_copies_beside_the_threads_and_multiplies_on_tensor_cores(name, tmp_path):
+    for arch in ("sm_80", "sm_90a"):
+        (tmp_path / "k.cubin").write_bytes(compile_kernel(product(name), arch, tmp_path).code)
+        listing = subprocess.run([disassembler(), "-c", tmp_path / "k.cubin"], capture_output=True, text=True, check=True).stdout
+        for word in PRODUCTS[name][4]:
+            assert re.search(rf"\b{re.escape(word)}\b", listing), f"{arch}: {word} is not in\n{listing}"
+        assert not re.search(r"\b(STL|LDL)\b", listing), arch  # nothing that should be in registers lies in memory
+
+
+@needs_compiler
+@pytest.mark.parametrize("tile", contract.TENSOR_TILES, ids=lambda t: f"{t.rows}x{t.columns}")
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_every_tile_of_tensor_cores_leaves_room_for_two_blocks(tile, precision, tmp_path, monkeypatch):
+    monkeypatch.setattr(contract, "TENSOR_TILES", (tile,))
+    for fn in (lambda a, b: (a @ b).relu(), lambda a, b: (a.transpose(1, 0) @ a + b.sum()).gelu()):
+        for k in compile_graph(build_graph(fn, X, np.zeros((72, 80), np.float32))[0], "cuda-sim", precision=precision).kernels:
+            for arch in ("sm_80", "sm_90a"):
+                made = compile_kernel(k.printed, arch, tmp_path)
+                assert made.spills == 0 and made.registers <= 128 and made.shared <= 49 * 1024, f"{arch}\n{k.printed.text}"
+
+
+@needs_compiler
+def test_every_product_of_a_model_compiles_for_tensor_cores_without_spills(tmp_path):
+    model = compiled("transformer", "cuda-sim", precision="bf16")
+    model.train_on_batch(*batch("transformer", 2))
+    products = {k.kernel.name: k.printed for k in model.executables["train_step"].kernels if k.printed.team.name == "tile"}
+    assert products
+    for p in products.values():
+        for arch in ("sm_80", "sm_90a"):
+            made = compile_kernel(p, arch, tmp_path)
+            assert made.spills == 0 and made.registers <= REGISTERS["tile"], f"{arch}\n{p.text}"
+        assert re.search(BF16, ptx_of(p, "sm_80")), p.text
+
+
+@needs_compiler
+def test_older_gpus_copy_by_their_threads(tmp_path):
+    """Turing has no copies beside the threads: the same text stores what it loads there, and nothing of the question is left."""
+    p = product("float32")
+    ptx = ptx_of(p, "sm_75")
+    assert "cp.async" not in ptx and "nvvm_reflect" not in ptx and compile_kernel(p, "sm_75", tmp_path).spills == 0
 
 
 @needs_compiler

@@ -10,7 +10,7 @@ registers, or each warp on tensor cores, and the epilogue is any scalar IR.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.errors import CompileError
 from graphc.ir.dims import Size, cdiv, coefficient, prod
@@ -55,25 +55,31 @@ class Tile:
 TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 4, 4), Tile(32, 32, 4, 4), Tile(128, 32, 4, 4), Tile(32, 128, 4, 4), Tile(128, 16, 4, 4), Tile(16, 128, 4, 4))
 
 
-TENSOR_TILES = {"tf32": Tile(64, 64, 4, 4, 16), "bf16": Tile(64, 64, 4, 4, 32)}
-"""The tile on tensor cores: each of its eight warps makes 32 x 16 sums, by instructions of 16 x 8."""
+TENSOR_TILES = (Tile(128, 64, 8, 4), Tile(64, 64, 4, 4))
+"""Tiles on tensor cores: each of eight warps makes 64 x 16 or 32 x 16 sums, by instructions of 16 x 8."""
+HELD = 16
+"""Sums of a thread up to which it has registers left for elements on their way."""
+LINE = 64
+"""Bytes of a row of those, in the tile of an operand."""
+TENSOR_OVERHEAD = 128.0
+"""What moving an operand's element costs there, in products."""
 PRECISIONS = {"float32": 0, "tf32": 1, "bf16": 2}
 """What factors of float32 products may be rounded to, and how many of them a tensor core's word holds. Sums stay float32."""
 SHARED = 48 * 1024
 """Bytes of shared memory that a block may take without asking for more."""
 STAGES = 3
-"""Most tiles of an operand in shared memory."""
+"""Most tiles of an operand in shared memory; two where threads bring them, since they bring one at a time."""
 
 
-def choose_tile(rows: Size, columns: Size, batch: Size) -> Tile:
+def choose_tile(rows: Size, columns: Size, batch: Size, tiles: Sequence[Tile] = TILES, overhead: float = OVERHEAD) -> Tile:
     """The tile that makes the result soonest: few elements beyond its edges, little to load, work for all processors."""
     m, n, count = (x if isinstance(x, int) else TYPICAL for x in (rows, columns, batch))
 
     def time(t: Tile) -> float:
         blocks = -(-m // t.rows) * -(-n // t.columns) * count
-        return -(-blocks // PROCESSORS) * t.rows * t.columns * (1 + OVERHEAD * (1 / t.rows + 1 / t.columns))
+        return -(-blocks // PROCESSORS) * t.rows * t.columns * (1 + overhead * (1 / t.rows + 1 / t.columns))
 
-    return min(TILES, key=time)
+    return min(tiles, key=time)
 
 
 def print_contract(nest: Nest, buffers: Mapping[Node, Buffer], comment: str = "", precision: str = "float32") -> Printed:
@@ -109,8 +115,10 @@ class _Contraction(KernelText):
             for side, size, letter, rows in ((a, sizes[0], "m", self.tile.rows), (b, sizes[1], "n", self.tile.columns))
         )
         nbytes = sum(side.elements * side.kept.itemsize for side in (self.left, self.right))
-        self.stages = max(1, min(STAGES, SHARED // nbytes))
+        copied = self.left.copied or self.right.copied
+        self.stages = max(1, min(STAGES if copied else 2, SHARED // nbytes))
         self.held: dict[str, str] = {}
+        self.later = self.tile.by_rows * self.tile.by_columns <= HELD
 
     def choose(self, rows: Size, columns: Size, batch: Size) -> Tile:
         """The tile of a block."""
@@ -184,8 +192,6 @@ class _Contraction(KernelText):
             self.line("cuda.syncthreads()")
             for shared, side in sides:
                 self._fill(shared, side, "0", "k0")
-                if side.held:
-                    self._put(shared, side, "0")
             if copied:
                 self._bare("commit_copies")
                 self._bare("wait_copies0")
@@ -209,11 +215,11 @@ class _Contraction(KernelText):
         self.open("if k0 >= 0:")
         self._multiply(tiles, parts, acc, "now")
         self.close()
-        held = [(shared, side) for shared, side in sides if side.held]
-        if held:
+        if self.later and any(side.held for _, side in sides):
             self.open(f"if kf < {total}:")
-            for shared, side in held:
-                self._put(shared, side, "fill")
+            for shared, side in sides:
+                if side.held:
+                    self._put(shared, side, "fill")
             self.close()
         self.line("fill = np.int32(now)")
         self.close()
@@ -246,6 +252,8 @@ class _Contraction(KernelText):
                 value = f"round_bfloat16({value})"
             self.line(f"{shared}[{self._spot(side, stage)}] = {self.stored(value, self.dtype)}")
         self._close_pieces(side)
+        if side.held and not self.later:
+            self._put(shared, side, stage)
 
     def _open_pieces(self, side: Side, *axes: Axis) -> None:
         """The loop over the thread's pieces of a tile, and where each of them stands in it."""
@@ -259,6 +267,8 @@ class _Contraction(KernelText):
         if width > 1:
             first = f"({first}) * {width}"
         row, deep = (second, first) if side.along_k else (first, second)
+        if side.along_k and not side.deep:  # a warp takes eight of each of four rows, which go to different banks
+            row, deep = f"(x >> 3) & {side.rows - 1}", f"(x & 7) + (x >> {_log(side.rows) + 3}) * 8"
         self.line(f"{letter}x = np.int32({row})")
         self.line(f"kx = np.int32({deep})")
 
@@ -285,7 +295,8 @@ class _Contraction(KernelText):
         self.line(f"{name}({shared}, {place}, {memory}, {at}, np.int32({side.width}) if {inside} else np.int32(0))")
 
     def _hold(self, side: Side) -> None:
-        """Elements that are rounded on their way stay in registers until the tile before them is multiplied: nobody waits for them to come."""
+        """Elements that are rounded on their way come to registers first, and stay there, where there are enough, until the tile before them is
+        multiplied: nobody waits for them."""
         held = self.held[side.letter] = self.held.get(side.letter) or self.array("local", side.pieces(self.tile.threads) * side.width, self.dtype)
         inside, memory, at = self._load(side)
         self.device.add("load4")
@@ -389,7 +400,8 @@ class _OnTensorCores(_Contraction):
     at a time. Lane 4 g + p of a warp holds what stands at rows (or columns) g and g + 8."""
 
     def choose(self, rows: Size, columns: Size, batch: Size) -> Tile:
-        return TENSOR_TILES[self.tensor]
+        tile = choose_tile(rows, columns, batch, TENSOR_TILES, TENSOR_OVERHEAD)
+        return replace(tile, depth=LINE // 2 if self.tensor == "bf16" else LINE // 4)
 
     @property
     def across(self) -> int:
@@ -412,13 +424,15 @@ class _OnTensorCores(_Contraction):
         self.line("odd = place & 1 != 0")
         self.line(f"wr = np.int32((t >> 7) * {16 * self.down})")
         self.line(f"wc = np.int32(((t >> 5) & 3) * {8 * self.across})")
-        # which row of which matrix the lane points to: two matrices along the rows (or columns), two along K
-        for side, own, deep in ((self.left, 3, 4), (self.right, 4, 3)):
-            start, far = ("wr", "wc")[side is self.right], 8 if side.kept is WORD else 4
-            row = f"{start} + ((t >> {own}) & 1) * 8" + (" + (t & 7)" if side.deep else "")
-            k = f"((t >> {deep}) & 1) * {far}" + ("" if side.deep else " + (t & 7)")
-            if side.deep or side.kept is WORD:
-                self.line(f"{side.letter}l = np.int32({side.place(f'({row})', f'({k})')})")
+        for side, start, own, deep in ((self.left, "wr", 3, 4), (self.right, "wc", 4, 3)):
+            # which row of which matrix the lane points to: two matrices along the rows (or columns), two along K
+            row, k = f"{start} + ((t >> {own}) & 1) * 8", f"((t >> {deep}) & 1) * {side.chunk}"
+            if side.deep:
+                self.line(f"{side.letter}l = np.int32(({row} + (t & 7)) * {side.stride})")
+                self.line(f"{side.letter}k = np.int32({k})")
+                self.line(f"{side.letter}s = np.int32{side.turn('t')}")
+            elif side.kept is WORD:
+                self.line(f"{side.letter}l = np.int32({side.place(f'({row})', f'({k} + (t & 7))')})")
 
     def _multiply(self, tiles: list[str], parts: list[str], acc: str, stage: str) -> None:
         mma = f"mma_{self.tensor}"
@@ -429,9 +443,10 @@ class _OnTensorCores(_Contraction):
             base = f"{stage} * {side.elements} + " if self.stages > 1 else ""
             self.open(f"for i in range({count}):")
             if side.deep or side.kept is WORD:
-                name = "ldmatrix" if side.deep else "ldmatrix_transposed"
+                name, letter = "ldmatrix" if side.deep else "ldmatrix_transposed", side.letter
                 self.device.add(name)
-                self.line(f"{name}({part}, i * 4, {shared}, np.int32({base}{side.letter}l + {side.place('i * 16', f'd * {deep}')}))")
+                at = f"i * {16 * side.stride} + ((d * {deep} + {letter}k) ^ {letter}s)" if side.deep else f"d * {deep * side.stride} + i * 16"
+                self.line(f"{name}({part}, i * 4, {shared}, np.int32({base}{letter}l + {at}))")
             else:
                 row, k = ("(r & 1)", "(r >> 1)") if side is self.left else ("(r >> 1)", "(r & 1)")
                 start = "wr" if side is self.left else "wc"

@@ -29,8 +29,8 @@ class Side:
     """An operand: its value, the axes along which only it varies, how they are called in the text, and the tile's extent along them.
 
     ``copied`` operands are copied, ``width`` elements at a time; others are loaded by the same width where it is more than 1. Threads walk the
-    tile ``along_k`` first, or along the rows; with ``deep`` the tile lies row by row, else K by K, in lines of ``stride`` elements
-    of type ``kept``.
+    tile ``along_k`` first, or along the rows; with ``deep`` the tile lies row by row, else K by K, in lines of ``stride`` elements of type
+    ``kept``.
     """
 
     value: Scalar
@@ -56,20 +56,30 @@ class Side:
         return max(self.rows * self.depth // (self.width * threads), 1)
 
     @property
+    def chunk(self) -> int:
+        """Elements of 16 bytes."""
+        return WIDE // self.kept.itemsize
+
+    @property
     def elements(self) -> int:
         """Elements of shared memory that a tile takes."""
         return self.stride * (self.rows if self.deep else self.depth)
 
     def place(self, row: str, k: str) -> str:
         """Where an element of the tile lies."""
-        return f"{row} * {self.stride} + {k}" if self.deep else f"{k} * {self.stride} + {row}"
+        return f"{row} * {self.stride} + ({k} ^ {self.turn(row)})" if self.deep else f"{k} * {self.stride} + {row}"
+
+    def turn(self, row: str) -> str:
+        """Tiles that lie row by row have lines of 64 bytes without a gap. What is changed with what in a line differs from every other line to the next,
+        so that neither the copies of two lines nor the eight rows of a matrix meet in a bank."""
+        return f"(({row} & 6) << {1 if self.kept.itemsize == 4 else 2})"
 
 
 def make_side(value: Scalar, axes: tuple[Axis, ...], size: Size, k: tuple[Axis, ...], letter: str, rows: int, depth: int, tensor: str, single: Iterable[str]) -> Side:
     """The operand's way. ``tensor``: "" for tiles that threads multiply themselves, "tf32" or "bf16" for those of tensor cores.
 
     Threads multiply K by K, so their tiles lie K by K; tensor cores take rows of 16 bytes from tiles that lie either way, but of float32 only
-    where K is innermost. The strides spread what a warp takes at a time over all banks.
+    where K is innermost. What a warp takes at a time is spread over all banks.
     """
     dtype = value.dtype
     plain = value
@@ -89,8 +99,8 @@ def make_side(value: Scalar, axes: tuple[Axis, ...], size: Size, k: tuple[Axis, 
     width = wide if (by_k if along_k else by_rows) else 1
     if not tensor and not copied:
         width = 1
-    pad = VECTOR if not tensor or (deep and dtype is not WORD) else 8
-    return Side(plain if copied else value, axes, size, letter, rows, depth, dtype, copied, width, along_k, deep, (depth if deep else rows) + pad)
+    stride = depth if deep else rows + (8 if tensor else VECTOR)
+    return Side(plain if copied else value, axes, size, letter, rows, depth, dtype, copied, width, along_k, deep, stride)
 
 
 def runs(value: Scalar, axes: Sequence[Axis], width: int, single: Iterable[str] = ()) -> bool:
