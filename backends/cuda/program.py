@@ -21,8 +21,9 @@ from .printers.text import Param, Printed
 __all__ = ["Kernel", "KernelLaunch", "Program", "argument", "check_indices", "grid"]
 
 PRINTERS = {"map": print_loops, "row": print_loops, "scatter": print_scatter}
-BLOCKS = 256
-"""Most blocks of a launch: kernels walk the rest in strides of the grid."""
+BLOCKS, SHARES = 2048, 256
+"""Most blocks of a launch: as many threads as the largest GPUs hold at once, since those that wait for memory are what keeps it busy; kernels walk the
+rest in strides of the grid. Of a scatter, whose warps each look through all updates, fewer."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class KernelLaunch:
 
 def grid(printed: Printed, dims: Mapping[str, int]) -> int:
     """Blocks of a launch; 0 where there is nothing to do."""
-    return min(-(-evaluate(printed.points, dims) // printed.team.points), BLOCKS)
+    most = min(BLOCKS, SHARES) if printed.team.name == "share" else BLOCKS
+    return min(-(-evaluate(printed.points, dims) // printed.team.points), most)
 
 
 def argument(p: Param, dims: Mapping[str, int], trip: int) -> np.generic:

@@ -23,7 +23,7 @@ from graphc.testing import build_graph
 from .models import MODELS, batch, compiled
 
 needs_compiler = pytest.mark.skipif(bool(toolchain_missing()), reason=f"{toolchain_missing()} is not installed: pip install 'graphc-dl[cuda13]'")
-REGISTERS = {"thread": 128, "warp": 128, "block": 128, "column": 128, "tile": 128}
+REGISTERS = {"thread": 128, "warp": 128, "share": 128, "block": 128, "column": 128, "tile": 128}
 """Registers a thread may take: with 128, two blocks of 256 threads fit on a multiprocessor."""
 
 
@@ -68,7 +68,7 @@ def test_every_kernel_of_a_model_compiles_without_spills(name, tmp_path):
             assert "ld.shared.v4.f32" in ptx and "bar.sync" in ptx and "fma.rn.f32" in ptx, p.text
         if "shuffle_xor" in p.text:
             assert "shfl.sync.bfly.b32" in ptx
-        if "load4" in p.text and p.team.name in ("thread", "warp", "block"):
+        if "load4" in p.text and p.team.name in ("thread", "warp", "block", "share"):
             assert "ld.global.v4" in ptx or "ld.v4" in ptx, p.text
 
 

@@ -40,7 +40,7 @@ class Param:
 @dataclass(frozen=True)
 class Team:
     """Who works at a point: "thread", "warp", "block" (all of its threads), "column" (eight threads of a block, each of another
-    warp) or "tile" (a block, where the points are tiles). A block has ``threads`` threads and works at ``points`` points at once."""
+    warp), "share" (a warp that owns a range of points and looks at everything that may fall into it) or "tile" (a block, where the points are tiles). A block has ``threads`` threads and works at ``points`` points at once."""
 
     name: str
     threads: int
