@@ -138,6 +138,10 @@ class CudaExecutable(CudaProgram):
                 mirror.changed([name for name, _ in self.graph.updates])
         return outputs
 
+    def bindings(self) -> list[Binding]:
+        """The bindings of this moment, the one that ran last at the end."""
+        return list(self._bindings.values())
+
 
 _mirrors: weakref.WeakKeyDictionary[ParameterStore, dict[int, Mirror]] = weakref.WeakKeyDictionary()
 

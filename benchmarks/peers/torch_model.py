@@ -33,13 +33,14 @@ class Runner:
     """One task in torch: ``function`` does a case once, ``reset`` gives it the initial weights again."""
 
     def __init__(
-        self, task: Task, case: str, memory: Any = None, dtype: Any = None, wrap: Wrap = lambda f: f, kinds: Sequence[str] = tuple(KINDS)
-    ) -> None:
-        self.task, self.case, self.memory, self.wrap = task, case, memory, wrap
+        self, task: Task, case: str, memory: Any = None, dtype: Any = None, wrap: Wrap = lambda f: f, kinds: Sequence[str] = tuple(KINDS),
+        device: str = "cpu",
+    ) -> None:  # fmt: skip
+        self.task, self.case, self.memory, self.wrap, self.device = task, case, memory, wrap, device
         self.dtype = torch.float32 if dtype is None else dtype
         self.start = {k: torch.from_numpy(v) for k, v in task.weights().items()}
         self.net = task.net.module(torch.nn)
-        self.net.to(self.dtype)
+        self.net.to(device, self.dtype)
         if memory is not None:
             self.net.to(memory_format=memory)
         self.net.train(case == "train")
@@ -51,7 +52,7 @@ class Runner:
         self.function: Callable[[], Any] = getattr(self, f"_{case}")()
 
     def tensor(self, array: Any) -> torch.Tensor:
-        made = torch.from_numpy(array)
+        made = torch.from_numpy(array).to(self.device)
         if made.is_floating_point():
             made = made.to(self.dtype)
             if made.ndim == 4 and self.memory is not None:
@@ -156,7 +157,7 @@ class Runner:
         if self.case == "update":
             for _ in range(3):
                 self.function()
-            return [p.detach().numpy() for p in self.net.parameters()]
+            return [p.detach().cpu().numpy() for p in self.net.parameters()]
         out = self.function()
-        return [o.detach().numpy() for o in (out if isinstance(out, tuple) else (out,))]
+        return [o.detach().cpu().numpy() for o in (out if isinstance(out, tuple) else (out,))]
 
