@@ -15,7 +15,7 @@ from ..ir.types import Shape
 from .define import composite, normal_axes, normal_axis, operands, rand, show
 from .elementwise import absolute, maximum, ne, pow, sqrt
 from .reductions import max as reduce_max
-from .reductions import mean, variance
+from .reductions import mean, moments, variance
 from .reductions import sum as reduce_sum
 from .views import reshape
 from .windows import reduce_window
@@ -93,11 +93,11 @@ def _standardize_grad(n: Node, g: Node) -> tuple[Node]:
 def standardize(x: Node, axis: Any = -1, eps: float = 1e-5) -> Node:
     """``(x - mean) / sqrt(var + eps)`` over ``axis`` (all axes if None), ``var`` without correction: JAX's ``standardize``.
 
-    Two passes, the mean first and then the squares of differences, so that a large mean costs no digits. With ``y`` the
-    result the gradient is ``(g - mean(g) - y mean(g y)) / sqrt(var + eps)``: it keeps ``y`` and one number a row.
+    The statistics are those of ``moments``. With ``y`` the result the gradient is ``(g - mean(g) - y mean(g y)) / sqrt(var + eps)``:
+    it keeps ``y`` and one number a row.
     """
-    d = x - mean(x, axis, keepdims=True)
-    return d * (1.0 / sqrt(mean(d * d, axis, keepdims=True) + eps))
+    center, var = moments(x, axis, keepdims=True)
+    return (x - center) * (1.0 / sqrt(var + eps))
 
 
 def _last_axes(ins: list[Node | None], attrs: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ def batch_norm_train(x: Node, weight: Node | None = None, bias: Node | None = No
     ``var`` is the mean squared distance, without correction. Raises an error where a channel has one value only.
     """
     axes = (0, *range(2, x.ndim))
-    return _scaled(standardize(x, axes, eps), weight, bias), mean(x, axes), variance(x, axes)
+    return _scaled(standardize(x, axes, eps), weight, bias), *moments(x, axes)
 
 
 def _group_norm_prepare(ins: list[Node | None], attrs: dict[str, Any]) -> None:

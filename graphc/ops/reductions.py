@@ -18,7 +18,7 @@ from .define import NUMERIC, as_node, composite, normal_axes, primitive, rand
 from .elementwise import absolute, eq, logical_not, maximum, ne, sqrt, where
 from .views import broadcast_to, reshape
 
-__all__ = ["all", "any", "count_nonzero", "max", "mean", "min", "norm", "std", "sum", "var", "variance"]
+__all__ = ["all", "any", "count_nonzero", "max", "mean", "min", "moments", "norm", "std", "sum", "var", "variance"]
 
 
 def _infer(t: TensorType, *, axes: tuple[int, ...]) -> TensorType:
@@ -151,8 +151,52 @@ def mean(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = Fals
 @sugar
 def variance(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Node:
     """The mean squared distance from the mean (no correction)."""
-    d = x - mean(x, axis, keepdims=True)
-    return mean(d * d, axis, keepdims)
+    return moments(x, axis, keepdims)[1]
+
+
+@sugar
+def moments(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> tuple[Node, Node]:
+    """The mean, and the mean squared distance from it, over ``axis`` (all axes if None).
+
+    Two passes, the mean first and then the squares of differences, so that a large mean costs no digits. Where the axes lie across
+    rows of memory, parts of equal size are folded first, while they are in the cache: the variance is the mean of the parts'
+    variances plus the variance of their means (Chan, Golub and LeVeque 1979).
+    """
+    axes = normal_axes(axis, x.ndim)
+    parts = _parts(x.shape, axes)
+    if parts is None:
+        center = mean(x, axes, keepdims=True)
+        d = x - center
+        return (center if keepdims else mean(x, axes)), mean(d * d, axes, keepdims)
+    shape, inner, outer = parts
+    split = reshape(x, shape)
+    d = split - mean(split, inner, keepdims=True)
+    centers, spreads = mean(split, inner), mean(d * d, inner)
+    e = centers - mean(centers, outer, keepdims=True)
+    found = mean(centers, outer), mean(spreads, outer) + mean(e * e, outer)
+    return (keep(x, axes, found[0]), keep(x, axes, found[1])) if keepdims else found
+
+
+PART = 32
+"""Elements along the axes, at least, of a part that :func:`moments` folds by itself."""
+LARGE = 1 << 16
+"""Elements that are known to be there from which on parts pay: less stays in the cache as it is."""
+
+
+def _parts(shape: tuple[Size, ...], axes: tuple[int, ...]) -> tuple[tuple[Size, ...], tuple[int, ...], tuple[int, ...]] | None:
+    """The shape as which ``moments`` sees its operand, the axes of a part, and those of the parts in the result of that; None for no parts."""
+    if not axes or axes == tuple(range(len(shape) - len(axes), len(shape))):
+        return None  # what lies side by side is folded in one pass over memory as it is
+    if prod(s for s in shape if isinstance(s, int)) < LARGE:
+        return None
+    inner = prod(shape[i] for i in axes[1:])
+    if len(axes) > 1 and isinstance(inner, int) and inner >= PART:
+        return shape, axes[1:], axes[:1]
+    first, size = axes[0], shape[axes[0]]
+    rows = next((r for r in (64, 48, 32) if isinstance(size, int) and size >= 2 * r and size % r == 0), None)
+    if len(axes) > 1 or rows is None:
+        return None
+    return (*shape[:first], size // rows, rows, *shape[first + 1 :]), (first + 1,), (first,)
 
 
 # -- moments and norms -------------------------------------------------------------------------------------------------------

@@ -397,9 +397,22 @@ def _erf_below_one(a: Scalar) -> Scalar:
     return (horner(z, _ERF_N) / horner(z, _ERF_U)).fma(a, a)
 
 
+_ERF32_NEAR = [-0.00059994083, 0.0049948310, -0.026767720, 0.11281846, -0.37612498, 0.12837915]
+_ERF32_FAR = [-0.00021353201, 0.0032113106, -0.022878589, 0.10524463, 0.63573098, 1.1285107]
+
+
 def erf(x: Scalar) -> Scalar:
-    """The error function: a rational in x**2 below 1, 1 - e**(-x**2) P/Q above (Cephes ndtr.c)."""
+    """The error function. float64: a rational in x**2 below 1, 1 - e**(-x**2) P/Q above (Cephes ndtr.c).
+
+    float32 without a division: x + x P(x**2) below 0.92 and 1 - e**-(|x| Q(|x|)) above, with fits of our own to erf(x)/x - 1 and to
+    -log(1 - erf x) / x up to 4, behind which the result is 1. Their largest errors, weighted by what they change in the result
+    (Lawson's method), are 0.26 and 0.05 units of 2**-24.
+    """
     a = x.abs()
+    if x.dtype == float32:
+        near = horner(x * x, _ERF32_NEAR).fma(x, x)
+        b = a.minimum(4.0)
+        return (a < 0.92).select(near, copy_sign(1.0 - exp(-(horner(b, _ERF32_FAR) * b)), x))
     b = a.minimum(8.0)
     large = 1.0 - exp(-(b * b)) * (horner(b, _ERFC_P) / horner(b, _ERFC_Q))
     return copy_sign((a < 1.0).select(_erf_below_one(a), large), x)
