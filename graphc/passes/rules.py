@@ -28,6 +28,9 @@ SERIAL = 4096
 PARTS = 128
 """Results up to which a fold has too few parallel parts: a vector of them is one part."""
 
+ACROSS = 1 << 20
+"""Elements from which on a fold across rows of memory is made for some rows at a time: about what the second cache holds."""
+
 
 # -- what a structure cannot say: conditions -----------------------------------------------------------------------------
 @computed
@@ -110,7 +113,7 @@ def is_spread(y: Node, s: Shape, axes: tuple[int, ...]) -> bool:
 
 @computed
 def is_large(x: Node) -> bool:
-    """A fold to few values that is worth two steps: ``steps_of`` knows how."""
+    """A fold that is worth two steps: ``steps_of`` knows how."""
     return steps_of(x) is not None
 
 
@@ -202,7 +205,7 @@ def steps_of(node: Node) -> tuple[Shape, tuple[int, ...], tuple[int, ...]] | Non
     x, axes = node.inputs[0], node.attrs["axes"]
     kept = node.size
     if not isinstance(kept, int) or not 0 < kept < PARTS:
-        return None
+        return _across(x.shape, axes)
     if isinstance(x.size, int) and x.size <= SERIAL:
         return None
     shape = x.shape
@@ -223,6 +226,19 @@ def steps_of(node: Node) -> tuple[Shape, tuple[int, ...], tuple[int, ...]] | Non
         return None
     rest = tuple(i for i in axes if i not in lead)
     return shape, rest, tuple(i - sum(r < i for r in rest) for i in lead)
+
+
+def _across(shape: Shape, axes: tuple[int, ...]) -> tuple[Shape, tuple[int, ...], tuple[int, ...]] | None:
+    """The steps of a fold along an axis that lies across the rows of much memory: some rows at a time, each as wide as it is. Down the
+    columns of all of them every row would be another page, read again and again."""
+    at, *more = axes
+    size = shape[at]
+    if more or at == len(shape) - 1 or not isinstance(size, int) or not all(isinstance(s, int) for s in shape) or prod(shape) < ACROSS:
+        return None
+    rows = next((r for r in (64, 48, 32) if size % r == 0 and size >= 4 * r), None)
+    if rows is None:
+        return None
+    return (*shape[:at], size // rows, rows, *shape[at + 1 :]), (at + 1,), (at,)
 
 
 def _in_rows(shape: Shape, axes: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]] | None:
@@ -261,7 +277,7 @@ same = one_of("same", "maximum", "minimum", "logical_and", "logical_or", "bitwis
 _dtypes = (float32, float64, int32, uint8, bool_)
 _copies = broadcast_to(constant(1.5), (2, 3))
 _to_few: list[dict[str, Any]] = [
-    {"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}, {"x": (9, 3, 20, 20), "a": (0, 2, 3)}, {"x": (3, 1, 32768), "a": (1, 2)},
+    {"x": (90, 50), "a": (0, 1)}, {"x": (65536,), "a": (0,)}, {"x": (9, 3, 20, 20), "a": (0, 2, 3)}, {"x": (3, 1, 32768), "a": (1, 2)}, {"x": (2048, 512), "a": (0,)},
 ]  # fmt: skip
 
 RULES: list[Rule] = [

@@ -8,9 +8,10 @@ along the other axis), is computed there again, where that reads less than it wo
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
-from ..ir.dims import Size, substitute, sym
+from ..ir.dims import Size, coefficient, substitute, sym, symbols
 from ..ir.node import Node
 from ..loops import scalar as s
 from ..loops.scalar import Scalar, loads, postorder, scalar_symbols, substitute_scalar
@@ -82,8 +83,8 @@ def _merge(g: Grouping, a: Group, b: Group) -> bool:
     read = {t.attr[0] for t in (*mine, *theirs)} - a.index.keys() - moved.keys()
     if len(read) > g.limits.loads or _clash(g, a, b):
         return False
-    place = _place(g, a, b)
-    if place is None:
+    around = _around(g, a, b)
+    if around is None:
         return False
     shared = next(t.attr[0] for t in theirs if t in mine or t.attr[0] in a.index)
     g.note(shared, next(iter(b.index)), True, "both kernels walk the same rows and read it: they are one")
@@ -99,10 +100,7 @@ def _merge(g: Grouping, a: Group, b: Group) -> bool:
     a.body |= body
     for n in moved:
         g.home[n] = a
-    g.groups.remove(b)
-    if place == b.number:
-        g.groups.remove(a)
-        g.groups.insert(place - 1, a)
+    g.groups = [*around[0], a, *around[1]]
     for i, group in enumerate(g.groups):
         group.number = i
     return True
@@ -122,22 +120,30 @@ def _common_axes(a: Group, b: Group) -> dict[str, str] | None:
         by_node.setdefault(n, []).append(canonical(n, idx))
     for t in b.loads():
         for idx in by_node.get(t.attr[0], ()):
-            axes = _matched(t.attr[1], idx)
+            axes = _matched(t.attr[1], idx, sizes)
             if axes is not None and len(axes) == len(b.full) and set(axes.values()) == mine:
                 if all(sizes[x] == sizes[y] for x, y in axes.items()):
                     return axes
     return None
 
 
-def _matched(theirs: tuple[Size, ...], mine: tuple[Size, ...]) -> dict[str, str] | None:
+def _matched(theirs: tuple[Size, ...], mine: tuple[Size, ...], axes: Container[str]) -> dict[str, str] | None:
+    """Which axis of one index is which of the other, if both are sums of axes that look the same."""
     out: dict[str, str] = {}
     for e, f in zip(theirs, mine, strict=True):
-        x, y = axis_name(e), axis_name(f)
-        if (x is None) != (y is None) or (x is None and e != f):
+        x, y = _strides(e, axes), _strides(f, axes)
+        if x is None or y is None or x.keys() != y.keys() or any(out.setdefault(x[k], y[k]) != y[k] for k in x):
             return None
-        if x is not None and y is not None and out.setdefault(x, y) != y:
+        if substitute(e, {x[k]: 0 for k in x}) != substitute(f, {y[k]: 0 for k in y}):
             return None
     return out
+
+
+def _strides(e: Size, axes: Container[str]) -> dict[Size, str] | None:
+    """The axes of a sum by the factors in front of them, if these are all different."""
+    names = {x for x in symbols(e) if x in axes}
+    factors = {coefficient(e, x): x for x in sorted(names)}
+    return None if None in factors or len(factors) != len(names) else factors  # type: ignore[return-value]
 
 
 def _clash(g: Grouping, a: Group, b: Group) -> bool:
@@ -149,13 +155,18 @@ def _clash(g: Grouping, a: Group, b: Group) -> bool:
     return False
 
 
-def _place(g: Grouping, a: Group, b: Group) -> int | None:
-    """Where in the order of execution both can stand: at ``b`` if nothing between them reads ``a``, at ``a`` if ``b`` reads
-    nothing that is made between them."""
-    between = g.groups[a.number + 1 : b.number]
-    if not any(n in a.index for group in between for n in group.read()):
-        return b.number
-    return a.number if all(g.home[n].number <= a.number for n in b.read() if n in g.home and g.home[n] is not b) else None
+def _around(g: Grouping, a: Group, b: Group) -> tuple[list[Group], list[Group]] | None:
+    """What runs before and after the two as one: they stand at ``b``, and what lies between them and reads ``a`` comes behind; or at
+    ``a``, if ``b`` reads nothing that is made between them."""
+    late = [a]
+    early: list[Group] = []
+    for group in g.groups[a.number + 1 : b.number]:
+        (late if any(g.home.get(maker(n)) in late for n in group.read()) else early).append(group)
+    if not any(g.home.get(maker(n)) in late[1:] for n in b.read()):
+        return g.groups[: a.number] + early, late[1:] + g.groups[b.number + 1 :]
+    if all(g.home[maker(n)].number <= a.number for n in b.read() if maker(n) in g.home and g.home[maker(n)] is not b):
+        return g.groups[: a.number], [x for x in g.groups[a.number + 1 :] if x is not b]
+    return None
 
 
 # -- values that are computed again -----------------------------------------------------------------------------------------

@@ -112,3 +112,32 @@ def test_no_kernel_is_left_that_writes_nothing():
         return ops.batch_norm_train(x, w, b)[0]
 
     assert all(i.writes for i in schedule(f, (8, 6, 10, 10), (6,), (6,)).launches())
+
+
+def test_statistics_across_rows_read_memory_once():
+    """Mean and variance of a part while it is in the cache; then those of the parts."""
+    s = schedule(lambda x: ops.standardize(x, 0), (1024, 64))
+    assert [(k, r, w) for k, r, w in traffic(s, 1024 * 64) if r] == [("row", 1, 0), ("map", 1, 1)]
+    first = s.launches()[0].nest
+    assert [[a.size for a in axes] for axes in (first.outer, first.inner)] == [[16, 64], [64]] and len(first.stages) >= 2
+
+
+def test_sums_across_many_rows_are_made_for_some_rows_at_a_time():
+    """Both sums, of which one waits for statistics, share a pass, and what reads the first one comes behind it."""
+
+    def f(g, x):
+        n = ops.standardize(x, 0)
+        return g.sum(0), (g * n).sum(0)
+
+    s = schedule(f, (2048, 512), (2048, 512))
+    reading = [(i.nest, r) for i, (_, r, _) in zip(s.launches(), traffic(s, 2048 * 512), strict=True) if r]
+    assert [r for _, r in reading] == [1, 2]
+    assert [[a.size for a in n.outer] for n, _ in reading] == [[32, 512], [32, 512]] and len(reading[1][0].stages[0].accs) == 2
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((4096, 48), (0,)), ((3, 5, 80, 90), (0, 2, 3)), ((2, 64, 64, 32), (0, 1, 2)), ((96, 7, 800), (0, 2))])
+def test_parts_have_the_moments_of_the_whole(shape, axes):
+    x = (np.random.default_rng(0).normal(size=shape) + 100).astype(np.float32)
+    center, spread = gc.compile(lambda x: ops.moments(x, axes), gc.spec("N", *shape[1:]) if len(axes) > 1 else gc.spec(*shape))(x)
+    np.testing.assert_allclose(center, x.mean(axes, dtype=np.float64), rtol=4e-6)
+    np.testing.assert_allclose(spread, x.astype(np.float64).var(axes), rtol=2e-6)
