@@ -50,7 +50,7 @@ def summary() -> str:
     """One line for ``graphc doctor``: the GPU, or why there is none, and whether kernels can be compiled ahead."""
     found = _look()
     missing = importlib.import_module("graphc.backends.cuda.toolchain").toolchain_missing()
-    compiler = f"no compiler ({missing} is not installed)" if missing else "kernels can be compiled ahead"
+    compiler = f"no compiler ({missing} is not installed), only kernels that were compiled ahead" if missing else "kernels can be compiled ahead"
     if hasattr(found, "fix"):
         return f"no: {found.cause}; {compiler}"
     return f"{found.name}, compute capability {'.'.join(map(str, found.capability))}, {found.memory / 2**30:.0f} GiB, driver for CUDA {found.driver}; {compiler}"

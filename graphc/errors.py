@@ -218,7 +218,7 @@ class WorkerError(GraphcError, RuntimeError):
 
 
 class SettingError(GraphcError, ValueError):
-    """An environment variable with a value that means nothing."""
+    """A setting with a value that means nothing: an environment variable, or what a protocol lets others ask for."""
 
 
 class DatasetError(GraphcError, OSError):

@@ -85,7 +85,10 @@ class Driver:
 
     def _ask(self, name: str, *args: Any) -> Any:
         """Calls the driver: its value, or one error with the name of what failed."""
-        status, *values = getattr(self._driver, name)(*args)
+        return self._value(name, getattr(self._driver, name)(*args))
+
+    def _value(self, name: str, result: tuple[Any, ...]) -> Any:
+        status, *values = result
         if int(status) != 0:
             word = getattr(status, "name", status)
             raise DeviceUnavailableError(f"{self.name}: {name} gives {word}", hint="an earlier kernel may have failed: a new process starts afresh; nvidia-smi says more")
@@ -98,12 +101,10 @@ class Driver:
     # -- memory ----------------------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int | None:
         """The address of memory on the GPU; None where there is not enough."""
-        status, address = self._driver.cuMemAlloc(max(nbytes, 1))
-        if status == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+        result = self._driver.cuMemAlloc(max(nbytes, 1))
+        if result[0] == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             return None
-        if int(status) != 0:
-            raise DeviceUnavailableError(f"{self.name}: cuMemAlloc gives {getattr(status, 'name', status)}", hint="nvidia-smi says more")
-        return int(address)
+        return int(self._value("cuMemAlloc", result))
 
     def free(self, address: int) -> None:
         """Gives memory back, when all work on the GPU is done."""

@@ -104,16 +104,17 @@ class Staging:
 def _batches(arrays: Iterable[tuple[np.ndarray, int]]) -> Iterator[tuple[list[Piece], int]]:
     """Bytes and addresses cut to pieces that share buffers of :data:`PIECE` bytes at most, with the bytes that each buffer needs."""
     pieces: list[Piece] = []
-    used = 0
+    used = end = 0
     for data, address in arrays:
         done = 0
         while done < data.nbytes:
             if used >= PIECE:
-                yield pieces, used
+                yield pieces, end
                 pieces, used = [], 0
             part = data[done : done + PIECE - used]
             pieces.append((part, address + done, used))
             done += part.nbytes
-            used = -(-(used + part.nbytes) // ALIGN) * ALIGN
+            end = used + part.nbytes
+            used = -(-end // ALIGN) * ALIGN
     if pieces:
-        yield pieces, used
+        yield pieces, end
