@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.metadata
 import inspect
 import re
 import sys
@@ -193,15 +192,7 @@ def test_a_gpu_that_no_code_is_made_for(made, monkeypatch):
 
 
 def test_the_real_bindings_have_what_is_called():
-    for package in probe.RUNTIME:
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            pytest.skip(f"{package} is not installed: pip install 'graphc-dl[cuda13]'")
-    from cuda.bindings import driver as real
-    from cuda.core import Device, LaunchConfig, ObjectCode, Stream, launch
-    from cuda.core.graph import Graph, GraphBuilder
-
+    real, core, graph = (pytest.importorskip(name, reason="pip install 'graphc-dl[cuda13]'") for name in ("cuda.bindings.driver", "cuda.core", "cuda.core.graph"))
     text = inspect.getsource(module)
     names = {n for pair in re.findall(r'"(cu[A-Z]\w+)"|_driver\.(\w+)', text) for n in pair if n}
     assert len(names) > 15
@@ -212,9 +203,9 @@ def test_the_real_bindings_have_what_is_called():
             given = [re.sub(r"\[[^]]*\]|\([^()]*\)", "", a).count(",") for a in re.findall(rf'_ask\("{name}"(.*?)\)$', text, re.M)]
             assert all(g == len([w for w in words[1].split(",") if w.strip()]) for g in given), name
     for owner, methods in (
-        (Device, "set_current create_stream"), (Stream, "handle sync create_graph_builder"), (ObjectCode, "from_cubin get_kernel"),
-        (GraphBuilder, "begin_building end_building complete"), (Graph, "upload launch"),
+        (core.Device, "set_current create_stream"), (core.Stream, "handle sync create_graph_builder"), (core.ObjectCode, "from_cubin get_kernel"),
+        (graph.GraphBuilder, "begin_building end_building complete"), (graph.Graph, "upload launch"),
     ):  # fmt: skip
         for method in methods.split():
             assert hasattr(owner, method), (owner, method)
-    assert callable(launch) and callable(LaunchConfig) and int(real.CUstream(1)) == 1
+    assert callable(core.launch) and callable(core.LaunchConfig) and int(real.CUstream(1)) == 1
