@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import graphc
-from graphc.errors import DeviceUnavailableError, FilePermissionError
+from graphc.errors import DeviceUnavailableError, FileAccessError, FilePermissionError
 from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
 from graphc.runtime.store import ParameterStore
@@ -38,7 +38,7 @@ from .toolchain import (
     toolchain_missing,
     toolchain_words,
     write_file,
-)  # fmt: skip
+)
 
 __all__ = ["AheadExecutable", "Made", "begin"]
 
@@ -88,6 +88,8 @@ class AheadExecutable(CudaProgram):
                     there = kernel_path(made.folder, arch, key).exists()
                     made.there, made.compiled = made.there + there, made.compiled + (not there)
                 compile_kernel(k.printed, arch)
+                if not kernel_path(made.folder, arch, key).exists():
+                    raise FileAccessError(f"{made.folder} cannot be written: its machine code would be missing where it is needed")
                 keys[arch][key] = f"{k.kernel.name} {k.launch.nest.name}"
             made.kernels.add(k.kernel.name)
         for arch in archs:

@@ -13,7 +13,7 @@ from graphc.ir.dtypes import as_dtype
 from graphc.runtime.exchange import CPU, CUDA, LEGACY, DeviceView, as_array, capsule_of, device_view, interface_of
 
 from . import gpu as gpus
-from .gpu import Gpu
+from .gpu import Gpu, Loan
 
 __all__ = ["DeviceArray", "asarray", "from_dlpack", "shared"]
 
@@ -31,7 +31,7 @@ class DeviceArray:
     @classmethod
     def empty(cls, gpu: Gpu, shape: Sequence[int], dtype: Any, what: str = "an array") -> DeviceArray:
         """Memory without values. To be called while the GPU is entered, as all that starts work there."""
-        address, keep = gpu.allocate(prod(shape) * np.dtype(dtype).itemsize, what)
+        address, keep = gpu.lend(prod(shape) * np.dtype(dtype).itemsize, what)
         return cls(gpu, address, shape, dtype, keep)
 
     ndim = property(lambda self: len(self.shape))
@@ -52,6 +52,7 @@ class DeviceArray:
         """A copy on the host."""
         made = np.empty(self.shape, self.dtype)
         with self.gpu.entered():
+            self.gpu.receive(self.__graphc_view__())
             self.gpu.fetch([(made, self.address)])
         return made
 
@@ -95,15 +96,23 @@ class DeviceArray:
                 self.gpu.driver.copy(lent.address, self.address, self.nbytes)
             if stream != -1:
                 self.gpu.hand_over(LEGACY if stream is None else stream)
+        lent._show()
         return capsule_of(lent.address, lent.shape, lent.dtype, lent.__dlpack_device__(), lent, max_version)
+
+    def _show(self) -> None:
+        """Others see this memory from now on."""
+        if isinstance(self._keep, Loan):
+            self._keep.seen = True
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
+        self._show()
         return interface_of(self.address if self.size else 0, self.shape, self.dtype, self.gpu.driver.handle_of(self.gpu.driver.compute))
 
     def __graphc_view__(self) -> DeviceView:
-        # its values come on the stream that will read them
-        return DeviceView(self.address, self.shape, self.dtype, self.gpu.index, None, self)
+        # values that are ours come on the stream that will read them; others may have changed them on CUDA's default stream
+        ours = isinstance(self._keep, Loan) and not self._keep.seen
+        return DeviceView(self.address, self.shape, self.dtype, self.gpu.index, None if ours else LEGACY, self)
 
 
 def asarray(x: Any, device: int = 0) -> DeviceArray:

@@ -22,6 +22,10 @@ from .staging import Staging
 __all__ = ["Gpu", "open_gpu"]
 
 
+KEPT = 16
+"""Pieces of memory that wait for another result."""
+
+
 class Gpu:
     """What bindings and mirrors work with. One thread at a time, within :meth:`entered`."""
 
@@ -31,6 +35,7 @@ class Gpu:
         self.lock = threading.RLock()
         self.staging = Staging(driver, self.allocate)
         self._kernels: dict[str, Any] = {}
+        self._returned: deque[tuple[int, int, Any]] = deque(maxlen=KEPT)
         self._order = driver.event()
         self._spare: list[Any] = []
         self._held: deque[tuple[Any, tuple[DeviceView, ...]]] = deque()
@@ -45,10 +50,24 @@ class Gpu:
     def allocate(self, nbytes: int, what: str) -> tuple[int, Any]:
         """Memory that lives as long as the second value. An error says what was needed and what was free."""
         address = self.driver.allocate(nbytes)
+        if address is None and self._returned:
+            self._returned.clear()
+            address = self.driver.allocate(nbytes)
         if address is None:
             free, total = self.driver.memory()
             raise OutOfMemoryError(f"out of memory on {self.name}: {what} needs {said_bytes(nbytes)}, {said_bytes(free)} of {said_bytes(total)} are free")
         return address, _Owner(self.driver.free, address)
+
+    def lend(self, nbytes: int, what: str) -> tuple[int, Loan]:
+        """Memory for a result: when nobody needs it, the next of its size gets it, since giving memory back waits for all work."""
+        nbytes = -(-max(nbytes, 1) // 512) * 512
+        for _ in range(len(self._returned)):
+            size, address, owner = self._returned.popleft()
+            if size == nbytes:
+                return address, Loan(self._returned, size, address, owner)
+            self._returned.append((size, address, owner))
+        address, owner = self.allocate(nbytes, what)
+        return address, Loan(self._returned, nbytes, address, owner)
 
     def send(self, items: Sequence[tuple[int, Any]]) -> None:
         """Arrays of the host, or views of memory on a GPU, to addresses, seen by all work that is started from now on."""
@@ -116,6 +135,17 @@ class _Owner:
 
     def __del__(self) -> None:
         self._free(self._address)
+
+
+class Loan:
+    """Memory of a result. What other libraries have seen is given back and not used again: their work on it may not have ended."""
+
+    def __init__(self, returned: deque[tuple[int, int, Any]], size: int, address: int, owner: Any):
+        self._returned, self._held, self.seen = returned, (size, address, owner), False
+
+    def __del__(self) -> None:
+        if not self.seen:
+            self._returned.append(self._held)
 
 
 @cache

@@ -120,12 +120,40 @@ def test_a_result_is_not_overwritten_by_the_next_call(gpu):
     assert float(total) == total.item() == X.sum() and int(total) == 66 and total.shape == ()
 
 
+def test_memory_of_results_is_used_again_unless_others_have_seen_it(gpu):
+    f, x = double(gpu), given("dlpack", gpu)
+    first = f(x)
+    where = first.address
+    del first
+    gpu.driver.log.clear()
+    second = f(x)
+    assert second.address == where and "allocate" not in gpu.driver.log
+    both = [second, f(x)]
+    assert both[1].address != where
+    for show in (lambda y: y.__dlpack__(), lambda y: y.__cuda_array_interface__):
+        y = f(x)
+        seen = y.address
+        show(y)
+        del y
+        assert seen not in gpu.driver.blocks and f(x).address != seen
+
+
+def test_memory_that_waits_is_given_back_where_it_is_needed(gpu):
+    arrays = [gc.cuda.asarray(np.zeros(n, np.uint8)) for n in range(512, 512 * 40, 512)]
+    gpu.driver.log.clear()
+    del arrays
+    assert len(gpu._returned) == 16
+    gpu.driver.left = 600
+    gc.cuda.asarray(np.zeros(1 << 16, np.uint8))
+    assert len(gpu._returned) == 1
+
+
 @pytest.mark.parametrize("kind", ["dlpack", "interface"])
 def test_the_givers_stream_is_waited_for(kind, gpu):
     """The made-up GPU finds a race where our work does not wait for the stream that fills an array, or is not waited for."""
     f, foreign = double(gpu), Foreign(gpu, X.copy())
     x = foreign if kind == "dlpack" else Interface(foreign)
-    kept = [f(x)]  # giving memory back would wait for everything
+    kept = [f(x)]
     if kind == "dlpack":
         assert foreign.asked == [1]  # that library makes the default stream wait for its own
     foreign.write()  # it may change its array at once: its stream waits for our copy
@@ -195,6 +223,15 @@ def test_the_takers_stream_waits_for_our_work(gpu):
     for wrong in (0, -2, True, "x"):
         with pytest.raises(ValueError, match="stream = "):
             y.__dlpack__(stream=wrong)
+
+
+def test_what_others_have_changed_is_waited_for(gpu):
+    y = double(gpu)(Foreign(gpu, X.copy()))
+    y.__dlpack__(stream=1)
+    gpu.driver._touch("stream 1", "a foreign kernel", writes=[(y.address, y.address + y.nbytes)])
+    kept = [double(gpu)(y), y.numpy()]
+    with pytest.raises(RaceError):
+        gpu.driver._touch("stream 1", "a foreign kernel", writes=[(kept[0].address, kept[0].address + 4)])
 
 
 def test_requests_of_the_protocol(gpu):
