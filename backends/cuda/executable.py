@@ -25,6 +25,7 @@ from ..compiled import Compiled
 from . import gpu
 from .arrays import shared
 from .binding import Binding, Mirror
+from .parts import in_parts
 from .program import Program
 
 __all__ = ["CudaExecutable", "CudaProgram", "CudaSimExecutable"]
@@ -52,7 +53,7 @@ class CudaProgram(Compiled):
         for node in self.lowered.graph.nodes:
             if node.op.kind == "custom":
                 raise CompileError(f"an operator without a scalar program runs on the reference only: {node!r}", hint="custom_op(..., scalar=)")
-        self.schedule: Schedule = schedule_graph(self.lowered.graph, fixed, LIMITS)
+        self.schedule: Schedule = in_parts(schedule_graph(self.lowered.graph, fixed, LIMITS))
         self.program = Program(self.schedule, precision)
 
     def _fitted(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:

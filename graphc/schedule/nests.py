@@ -14,7 +14,7 @@ from ..loops.nest import Acc, Axis, Nest, Stage, Write
 from ..loops.scalar import Scalar, postorder
 from .group import Group
 
-__all__ = ["Place", "build_nest", "resolve"]
+__all__ = ["Place", "build_nest", "collapse", "resolve"]
 
 
 def build_nest(group: Group, stored: set[Node]) -> Nest:
@@ -115,10 +115,10 @@ def resolve(nest: Nest, places: Mapping[Node, Place]) -> Nest:
     )
     contract = nest.contract and replace(nest.contract, a=flat(nest.contract.a), b=flat(nest.contract.b))
     values = tuple((n, flat(v)) for n, v in nest.values)
-    return _collapse(replace(nest, stages=stages, contract=contract, values=values))
+    return collapse(replace(nest, stages=stages, contract=contract, values=values))
 
 
-def _collapse(nest: Nest) -> Nest:
+def collapse(nest: Nest) -> Nest:
     """Neighbouring axes that every address walks as one become one: longer vector loops, fewer divisions."""
     if nest.contract is not None:
         return nest
