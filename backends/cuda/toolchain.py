@@ -89,9 +89,11 @@ def compile_kernel(printed: Printed, arch: str = "sm_90a", folder: Path | None =
     """The machine code of a kernel for an architecture: from disk, or compiled and kept there.
 
     Raises :class:`ArgumentError` for an architecture that does not exist, :class:`DeviceUnavailableError` where a package is missing
-    and :class:`KernelCompileError` where the compiler refuses the text.
+    or the architecture has no such tensor cores, and :class:`KernelCompileError` where the compiler refuses the text.
     """
     check_architecture(arch)
+    if ARCHITECTURES[arch] < (8, 0) and "mma_" in printed.text:
+        raise DeviceUnavailableError(f"{arch} has no tensor cores for TF32 and bfloat16", hint='precision="float32", or a GPU of compute capability 8.0')
     missing = toolchain_missing()
     if missing:
         raise DeviceUnavailableError(f"kernels for {arch} cannot be compiled: {missing} is not installed", hint=INSTALL)

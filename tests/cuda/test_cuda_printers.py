@@ -200,6 +200,10 @@ def test_what_is_not_aligned_comes_one_by_one_and_what_is_computed_by_threads(pr
     assert (made["copy1"], made["copy4"], made["round_bfloat16"]) == ((0, 0, 2) if half else (2, 0, 0))
     made, _ = watched(monkeypatch, precision, lambda a, b: a.transpose(1, 0) @ b, normal(16, 12)[:, :10], normal(16, 8, seed=1))
     assert made["copy4"] + made["store4_bfloat16"] == 1  # rows of 10
+    made, _ = watched(monkeypatch, precision, lambda a, b: a[:, 2:18] @ b, normal(8, 20), normal(16, 8, seed=1))
+    assert made["copy4"] + made["store4_bfloat16"] == 1  # rows that begin at the third element
+    made, _ = watched(monkeypatch, precision, lambda a, b: a[:, 4:] @ b, normal(8, 20), normal(16, 8, seed=1))
+    assert made["copy4"] + made["store4_bfloat16"] == (1 if precision == "float32" else 2)
     made, _ = watched(monkeypatch, precision, lambda a, b: a.exp() @ b, normal(8, 16), normal(16, 8, seed=1))
     assert (made["copy1"], made["copy4"], made["round_bfloat16"], made["store4_bfloat16"]) == ((0, 0, 1, 1) if half else (0, 1, 0, 0))
 

@@ -218,6 +218,14 @@ def test_an_unknown_architecture_is_named():
     assert "sm_80" in e.value.hint
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_an_architecture_without_such_tensor_cores_is_named(precision):
+    (k,) = compile_graph(build_graph(lambda a: a @ a.transpose(1, 0), X)[0], "cuda-sim", precision=precision).kernels
+    with pytest.raises(DeviceUnavailableError, match="sm_75 has no tensor cores") as e:
+        compile_kernel(k.printed, "sm_75")
+    assert "float32" in e.value.hint
+
+
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(toolchain, "PACKAGES", ("numba", "no-such-package"))
     with pytest.raises(DeviceUnavailableError, match="no-such-package is not installed") as e:

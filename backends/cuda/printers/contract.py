@@ -53,14 +53,12 @@ class Tile:
 
 
 TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 4, 4), Tile(32, 32, 4, 4), Tile(128, 32, 4, 4), Tile(32, 128, 4, 4), Tile(128, 16, 4, 4), Tile(16, 128, 4, 4))
-
-
 TENSOR_TILES = (Tile(128, 64, 8, 4), Tile(64, 64, 4, 4))
 """Tiles on tensor cores: each of eight warps makes 64 x 16 or 32 x 16 sums, by instructions of 16 x 8."""
+LINE = 64
+"""Bytes of a row, where a tile for them lies row by row."""
 HELD = 16
 """Sums of a thread up to which it has registers left for elements on their way."""
-LINE = 64
-"""Bytes of a row of those, in the tile of an operand."""
 TENSOR_OVERHEAD = 128.0
 """What moving an operand's element costs there, in products."""
 PRECISIONS = {"float32": 0, "tf32": 1, "bf16": 2}
@@ -308,6 +306,7 @@ class _Contraction(KernelText):
         self.close()
 
     def _put(self, shared: str, side: Side, stage: str) -> None:
+        """What was held goes to shared memory."""
         self._open_pieces(side)
         self.device.add("store4_bfloat16")
         self.line(f"store4_bfloat16({shared}, {self._spot(side, stage)}, {self.held[side.letter]}, np.int32(g * {VECTOR}))")
