@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,7 +39,8 @@ class Runtime(Protocol):
     compute: Any
     copies: Any
 
-    def activate(self) -> None: ...
+    def activate(self) -> Any: ...
+    def restore(self, before: Any) -> None: ...
     def allocate(self, nbytes: int) -> int | None: ...
     def free(self, address: int) -> None: ...
     def memory(self) -> tuple[int, int]: ...
@@ -94,9 +96,15 @@ class Driver:
             raise DeviceUnavailableError(f"{self.name}: {name} gives {word}", hint="an earlier kernel may have failed: a new process starts afresh; nvidia-smi says more")
         return values[0] if len(values) == 1 else values
 
-    def activate(self) -> None:
-        """Makes the GPU that of this thread."""
+    def activate(self) -> Any:
+        """Makes the GPU that of this thread; what was before, for :meth:`restore`: other libraries may work with another one."""
+        before = self._ask("cuCtxGetCurrent")
         self._ask("cuCtxSetCurrent", self._context)
+        return before
+
+    def restore(self, before: Any) -> None:
+        if int(before) not in (0, int(self._context)):
+            self._ask("cuCtxSetCurrent", before)
 
     # -- memory ----------------------------------------------------------------------------------------------------------
     def allocate(self, nbytes: int) -> int | None:
@@ -108,8 +116,10 @@ class Driver:
 
     def free(self, address: int) -> None:
         """Gives memory back, when all work on the GPU is done."""
-        self._driver.cuCtxSetCurrent(self._context)
-        self._driver.cuMemFree(address)  # called by destructors: there is nobody to tell
+        with suppress(DeviceUnavailableError):  # called by destructors, perhaps when the process ends: there is nobody to tell
+            before = self.activate()
+            self._ask("cuMemFree", address)
+            self.restore(before)
 
     def memory(self) -> tuple[int, int]:
         """Bytes that are free, and that there are."""

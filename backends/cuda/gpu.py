@@ -44,8 +44,11 @@ class Gpu:
     def entered(self) -> Iterator[None]:
         """The GPU is this thread's while the body runs."""
         with self.lock:
-            self.driver.activate()
-            yield
+            before = self.driver.activate()
+            try:
+                yield
+            finally:
+                self.driver.restore(before)
 
     def allocate(self, nbytes: int, what: str) -> tuple[int, Any]:
         """Memory that lives as long as the second value. An error says what was needed and what was free."""

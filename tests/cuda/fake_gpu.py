@@ -104,7 +104,10 @@ class FakeDriver:
         return 77
 
     def activate(self):
-        pass
+        return "before"
+
+    def restore(self, before):
+        assert before == "before"
 
     # -- memory ----------------------------------------------------------------------------------------------------------
     def allocate(self, nbytes):

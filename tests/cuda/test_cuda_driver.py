@@ -31,7 +31,7 @@ class Bindings:
     CUevent_flags = SimpleNamespace(CU_EVENT_DEFAULT=0, CU_EVENT_DISABLE_TIMING=2)
 
     def __init__(self):
-        self.calls, self.memory, self.fails = [], {}, ""
+        self.calls, self.memory, self.fails, self.current = [], {}, "", 11
 
     CUstream = staticmethod(lambda handle: f"stream {handle}")
 
@@ -47,11 +47,11 @@ class Bindings:
         return Status(0), ctypes.addressof(data)
 
     cuMemAlloc = cuMemAllocHost = _new
-    cuCtxGetCurrent = lambda self: (Status(0), "context")
+    cuCtxGetCurrent = lambda self: (Status(0), self.current)
     cuMemGetInfo = lambda self: (Status(0), 5, 10)
 
     def cuCtxSetCurrent(self, context):
-        assert context == "context"
+        self.current = context
         return (Status(0),)
 
     def cuMemFree(self, address):
@@ -166,6 +166,20 @@ def test_kernels_are_launched_and_captured(made, monkeypatch):
     assert bindings.calls[2:] == [("graph", "compute"), ("launch", "compute", (1, 32), kernel, ())]
     driver.synchronize()
     assert {("sync", "compute"), ("sync", "copies")} <= set(bindings.calls)
+
+
+def test_another_gpu_of_the_thread_is_put_back(made):
+    driver, bindings = made
+    gpu = Gpu(driver)
+    for before, after in ((11, 11), (22, 22), (0, 11)):  # ours, another library's, none
+        bindings.current = before
+        with gpu.entered():
+            assert bindings.current == 11
+            _, owner = gpu.allocate(8, "x")
+        assert bindings.current == after
+        bindings.current = before
+        del owner
+        assert bindings.current == after
 
 
 def test_events(made):
