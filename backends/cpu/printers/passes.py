@@ -20,6 +20,8 @@ PASS = 24_576
 """Elements of both operands that one pass of a convolution's gradient reads: they should stay in the second cache."""
 STEPS = 256
 """Steps of K of one pass of a matrix product: a panel's part of the right operand fits the first cache."""
+PANELS = 4
+"""Panels of the right operand that are copied together."""
 RUN = 1024
 """Tiles of which the sums are kept between passes."""
 
@@ -36,7 +38,7 @@ def open_passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
         step = STEPS
         out.line(f"kn = {out.size(inner.size)}")
     side = RUN * rows * lanes
-    kept = out.scratch(side + STEPS * lanes + STEPS * _pitch(rows), c.a.dtype)
+    kept = out.scratch(side + PANELS * STEPS * lanes + GROUP * _pitch(rows), c.a.dtype)
     last = "units * (tid + 1) // nthreads"
     out.open(f"for first in range(units * tid // nthreads, {last}, {RUN}):")
     out.line(f"last = {out.fn('least')}(first + {RUN}, {last})")
@@ -59,16 +61,16 @@ def open_passes(out: Emitter, nest: Nest, rows: int, lanes: int) -> None:
         out.close()
     else:
         if turns:
-            place_a = f"{kept} + {side + STEPS * lanes}"
+            place_a = f"{kept} + {side + PANELS * STEPS * lanes}"
             _pack_left(out, nest, place_a, rows)
             pointer, offset = place_a.split(", ")
-            column = Column.strided(pointer, f"{offset} + (k - k0) * {_pitch(rows)} + m0 - g * gs * {rows}", "1")
+            column = Column.strided(pointer, f"{offset} + (r - p * gt) * {_pitch(rows)} + (k - k0) * {rows}", "1")
         else:
             column = Column.of_load(out, nest, [])
         if packs:
             _pack(out, nest, f"{kept} + {side}", lanes)
             out.open("for k in range(k0, k1):")
-            out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {kept} + {side} + (k - k0) * {lanes})")
+            out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {kept} + {side} + (p % {PANELS} * {STEPS} + k - k0) * {lanes})")
             out.close()
         else:
             sum_over_k(out, nest, column, "k", "k0", "k1", out.chain[-1])
@@ -92,8 +94,8 @@ def _open_axes(out: Emitter, axes: list[Axis]) -> None:
 
 
 def _pitch(rows: int) -> int:
-    """Elements from one step of K to the next in the copied left operand: not a power of two."""
-    return GROUP * rows + 16
+    """Elements from one tile's rows to the next in the copied left operand: not a power of two."""
+    return STEPS * rows + 16
 
 
 def _turned(nest: Nest, rows: int) -> bool:
@@ -106,20 +108,21 @@ def _turned(nest: Nest, rows: int) -> bool:
 
 
 def _pack_left(out: Emitter, nest: Nest, place: str, rows: int) -> None:
-    """Copies this pass's part of a group of rows of the left operand, where the group has changed."""
+    """Copies this pass's part of a group of rows of the left operand, where the group has changed: tile by tile, so that the products
+    of each walk one run of memory."""
     c = nest.contract
     assert c is not None
     node, (e,) = c.a.attr
-    wide = 4 * rows
     first = substitute(e, {c.m.name: 0, c.k[-1].name: 0})
+    step = out.size(coefficient(e, c.k[-1].name) or 0)
     out.line("ga = left * mt + g")
     out.open("if ga != turned:")
     out.line(f"x0 = {out.int_expr(first)} + g * gs * {rows}")
     out.line(f"xn = {out.fn('least')}(gt * {rows}, {out.size(c.m.size)} - g * gs * {rows})")
     out.open("for k in range(k0, k1):")
-    out.open(f"for i in range(0, xn, {wide}):")
-    load = f"{out.make('loader', c.a.dtype, 1, wide)}({out.pointer(out.buffers[node])}, x0 + k * {out.size(coefficient(e, c.k[-1].name) or 0)} + i, 0, 1, {out.fn('least')}({wide}, xn - i))"
-    out.line(f"{out.make('storer_full', c.a.dtype, 1, wide)}({place} + (k - k0) * {_pitch(rows)} + i, {wide}, {load})")
+    out.open("for i in range(gt):")
+    load = f"{out.make('loader', c.a.dtype, 1, rows)}({out.pointer(out.buffers[node])}, x0 + k * {step} + i * {rows}, 0, 1, {out.fn('least')}({rows}, xn - i * {rows}))"
+    out.line(f"{out.make('storer_full', c.a.dtype, 1, rows)}({place} + i * {_pitch(rows)} + (k - k0) * {rows}, {rows}, {load})")
     out.close()
     out.close()
     out.line("turned = ga")
@@ -127,20 +130,25 @@ def _pack_left(out: Emitter, nest: Nest, place: str, rows: int) -> None:
 
 
 def _pack(out: Emitter, nest: Nest, place: str, lanes: int) -> None:
-    """Copies this pass's part of the right operand, where the panel of tiles has changed."""
+    """Copies this pass's part of the right operand, some panels of tiles at a time, where they have changed. Its rows may be a page
+    apart: the more is taken of each, the better it is fetched."""
     c = nest.contract
     assert c is not None
     node, (e,) = c.b.attr
     step, lane = coefficient(e, c.k[-1].name), lane_stride(e, c.n.name, lanes)
     if step is None or (lane != 1 and c.n.size != 1):
         raise CompileError(f"{nest.name}: the right operand of a contraction needs strides, unit along N")
-    out.open("if q != packed:")
-    out.line(f"w0 = {out.int_expr(substitute(e, {c.k[-1].name: 0}))}")
+    out.line(f"qa = q - p % {PANELS}")
+    out.open("if qa != packed:")
+    out.line(f"w0 = {out.int_expr(substitute(e, {c.k[-1].name: 0}))} - p % {PANELS} * {lanes}")
+    out.line(f"wn = {out.fn('least')}({PANELS * lanes}, {out.size(c.n.size) if c.n.size != 1 else 1} - n0 + p % {PANELS} * {lanes})")
     out.open("for k in range(k0, k1):")
-    row = f"{out.make('loader', c.b.dtype, 1, lanes)}({out.pointer(out.buffers[node])}, w0 + k * {out.size(step)}, 0, 1, nv)"
-    out.line(f"{out.make('storer_full', c.b.dtype, 1, lanes)}({place} + (k - k0) * {lanes}, {lanes}, {row})")
+    out.open(f"for i in range(0, wn, {lanes}):")
+    row = f"{out.make('loader', c.b.dtype, 1, lanes)}({out.pointer(out.buffers[node])}, w0 + k * {out.size(step)} + i, 0, 1, {out.fn('least')}({lanes}, wn - i))"
+    out.line(f"{out.make('storer_full', c.b.dtype, 1, lanes)}({place} + (k - k0) * {lanes} + i * {STEPS}, {lanes}, {row})")
     out.close()
-    out.line("packed = q")
+    out.close()
+    out.line("packed = qa")
     out.close()
 
 
