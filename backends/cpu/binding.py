@@ -14,11 +14,10 @@ from graphc.ir.dims import evaluate
 from graphc.runtime.memory import aligned_empty, said_bytes
 from graphc.runtime.store import ParameterStore
 from graphc.schedule.launches import Buffer, Check, Launch, Repeat
-from graphc.schedule.memory import MemoryPlan, plan_memory
 
 from .machine.entry import Quick, quick_call
 from .machine.pool import LaunchList
-from .meetings import Meetings
+from .meetings import Places, places_of
 from .slots import Slot
 
 __all__ = ["BINDINGS", "SMALL", "Binding"]
@@ -30,24 +29,16 @@ SMALL = 200_000
 
 
 class Binding:
-    """A program for one value of every named dim: arena, argument blocks, launch list."""
+    """A program for one value of every named dim: arena, argument blocks, launch list. ``places`` are those of before, where they are known."""
 
-    def __init__(self, program: Any, dims: Mapping[str, int], store: ParameterStore | None, nthreads: int):
+    def __init__(self, program: Any, dims: Mapping[str, int], store: ParameterStore | None, nthreads: int, places: Places | None = None):
         schedule = program.schedule
         self.program = program
         self.dims = dict(dims)
-        self.plan: MemoryPlan = plan_memory(schedule, dims)
+        self.places = places_of(program, dims, nthreads) if places is None else places
+        self.plan = self.places.plan
         self.nthreads = nthreads
         self.offsets = {p.buffer: p.offset for p in self.plan.placements}
-        kernels = program.kernels
-        self.meetings = Meetings(
-            [i for i in schedule.items if not (isinstance(i, Launch) and i.static)],
-            {i: k.reach for i, k in kernels.items()},
-            lambda i: not any(s.kind == "scratch" for s in kernels[i].printed.slots),  # each thread has a part of its own of that memory
-            dims,
-            nthreads,
-            self.offsets,
-        )
         sizes = "".join(f", {d} = {n}" for d, n in self.dims.items())
         self.arena = aligned_empty(self.plan.arena_bytes, np.uint8, f"the temporaries of {schedule.graph.name}{sizes}")
         self.keep: list[Any] = [self.arena]
@@ -84,11 +75,11 @@ class Binding:
 
     def _rows(self, out: LaunchList, items: list[Launch | Check | Repeat], blocks: list[tuple[np.ndarray, list[Slot]]]) -> None:
         for item in items:
-            if item in self.meetings.barriers and out.rows:
+            if item in self.places.barriers and out.rows:
                 out.add_barrier()
             if isinstance(item, Launch):
                 kernel = self.program.kernels[item]
-                out.add_call(kernel.kernel.address, self._block(kernel.printed.slots), self.meetings.turns.get(item, 0))
+                out.add_call(kernel.kernel.address, self._block(kernel.printed.slots), self.places.turns.get(item, 0))
             elif isinstance(item, Check):
                 out.add_check(self._block([Slot("address", item.buffer)]), item.buffer.type.dtype.itemsize)
             else:

@@ -123,16 +123,14 @@ class CpuExecutable(Compiled):
         found = load_program(key, self.graph.name) if key else None
         if found is None and len(self.graph.nodes) >= LARGE:
             default_cache().expect(f"{self.graph.name} {self.facts} {self._layouts()} {' '.join(n.op.name for n in self.graph.nodes)}")
-        layouts = making.layouts if found is None else found.layouts
+        layouts = making.layouts if found is None else found[2]
         if trains and self.store is not None:
             for n in names:
                 self.store.relayout(n, layouts[n])
                 self.store.slots[n].fixed = True
         self._layout_key = None if self.store is None else tuple(slots[n].layout for n in names)  # another thread may change them before this one is done
-        self._runs: Program | LoadedProgram = making.program if found is None else found.program
-        self._described = "" if found is None else found.described
-        if found is None and key:
-            keep_program(key, making.program, layouts)
+        self._runs: Program | LoadedProgram = making.program if found is None else found[1]
+        self._entry = found[0] if found is not None else keep_program(key, making.program, layouts) if key else None
         self._bindings.clear()
 
     def _key(self, stored: Mapping[str, tuple[Layout, bool]]) -> str:
@@ -152,12 +150,13 @@ class CpuExecutable(Compiled):
             making, loaded = self._making, self._runs
             if isinstance(loaded, LoadedProgram):
                 program = making.program
-                if describe(program, making.layouts)[0] == self._described:
+                if self._entry is not None and describe(program, making.layouts)[0] == self._entry.described:
                     for binding in self._bindings.values():
                         binding.program = program
                 else:
                     warnings.warn(f"the program {self.graph.name} of the kernel cache is not what is compiled now, which is taken: {REPORT}", stacklevel=3)
                     self._bindings.clear()
+                    self._entry = None
                 self._runs = program
             return making
 
@@ -189,7 +188,11 @@ class CpuExecutable(Compiled):
         dims = bind_dims(self._arg_graph, args)
         if measuring():
             self.whole()
-        binding = Binding(self._runs, dims, self.store, self.thread_count(dims))
+        threads, entry = self.thread_count(dims), self._entry
+        places = None if entry is None else entry.places_for(self._runs, dims, threads)
+        binding = Binding(self._runs, dims, self.store, threads, places)
+        if entry is not None and places is None:
+            entry.add(self._runs, dims, threads, binding.places)
         measure_too(binding, self.lock)
         self._bindings[key] = binding
         while len(self._bindings) > BINDINGS:

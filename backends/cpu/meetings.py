@@ -12,15 +12,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graphc.ir.dims import evaluate
 from graphc.schedule.launches import Buffer, Check, Launch, Repeat, memory_key
+from graphc.schedule.memory import MemoryPlan, plan_memory
 
 from .shares import Reach, Touched
 
-__all__ = ["Meetings"]
+__all__ = ["Meetings", "Places", "places_of"]
 
 Item = Launch | Check | Repeat
+
+
+@dataclass(frozen=True)
+class Places:
+    """All that is decided when sizes are known: where temporaries lie, before what all threads meet, and by how much each launch's
+    threads are moved on."""
+
+    plan: MemoryPlan
+    barriers: set[Item]
+    turns: dict[Launch, int]
+
+
+def places_of(program: Any, dims: Mapping[str, int], nthreads: int) -> Places:
+    """Decides it."""
+    plan = plan_memory(program.schedule, dims)
+    kernels = program.kernels
+    found = Meetings(
+        [i for i in program.schedule.items if not (isinstance(i, Launch) and i.static)],
+        {i: k.reach for i, k in kernels.items()},
+        lambda i: not any(s.kind == "scratch" for s in kernels[i].printed.slots),  # each thread has a part of its own of that memory
+        dims,
+        nthreads,
+        {p.buffer: p.offset for p in plan.placements},
+    )
+    return Places(plan, found.barriers, found.turns)
 
 
 @dataclass(frozen=True)

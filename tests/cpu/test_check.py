@@ -116,7 +116,7 @@ def test_a_missing_barrier_is_found():
 
 
 def test_memory_that_is_given_away_too_early_is_found(monkeypatch: pytest.MonkeyPatch):
-    import graphc.backends.cpu.binding as program
+    import graphc.backends.cpu.meetings as program
 
     real = program.plan_memory
 

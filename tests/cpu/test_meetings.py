@@ -118,14 +118,14 @@ def test_a_barrier_goes_where_parts_agree_and_stays_where_they_do_not():
     graph, store = mlp_step((96, 200, 10))
     e, even, _ = compiled(graph, store, 64, 2)
     asked = {i for i in e.schedule.items if i.barrier}
-    gone = asked - even.meetings.barriers
-    assert gone and even.meetings.barriers - asked <= {i for i in e.schedule.items if isinstance(i, Launch)}
+    gone = asked - even.places.barriers
+    assert gone and even.places.barriers - asked <= {i for i in e.schedule.items if isinstance(i, Launch)}
     assert any(i.nest.kind == "row" for i in gone)
     # a product reads all columns of rows that another product made column by column: it waits
     second = [i for i in e.schedule.items if isinstance(i, Launch) and i.nest.kind == "contract"][1]
-    assert second in even.meetings.barriers
+    assert second in even.places.barriers
     alone = Binding(e.program, even.dims, store, 1)
-    assert alone.meetings.barriers == asked  # one thread waits for nobody: nothing is worked out
+    assert alone.places.barriers == asked  # one thread waits for nobody: nothing is worked out
 
 
 def test_small_kernels_run_side_by_side():
@@ -135,7 +135,7 @@ def test_small_kernels_run_side_by_side():
     e, binding, args = compiled(graph, b.store, 1, 4)
     launches = e.schedule.launches()
     assert len(launches) == 4 and not any(i.barrier for i in launches)
-    doing = [{(t - binding.meetings.turns[i]) % 4 for t in range(4) if binding.program.kernels[i].reach.ranges({}, t, 4)} for i in launches]
+    doing = [{(t - binding.places.turns[i]) % 4 for t in range(4) if binding.program.kernels[i].reach.ranges({}, t, 4)} for i in launches]
     assert sorted(map(sorted, doing)) == [[0], [1], [2], [3]]
     outs, status = binding.run(args)
     assert not status
