@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.errors import ArgumentError, NonFiniteError
-from graphc.inspect.cost import Cost, cost_of
-from graphc.inspect.fused import fused_text
 from graphc.ir.graph import Graph
-from graphc.passes.pipeline import Lowered, PassRecord
 from graphc.runtime.store import ParameterStore
-from graphc.schedule.explain import explain
-from graphc.schedule.group import Decision
 from graphc.schedule.memory import MemoryPlan, plan_memory
-from graphc.schedule.program import Schedule
 
-from .reference import BACKEND as REFERENCE
+if TYPE_CHECKING:  # read when somebody looks
+    from graphc.inspect.cost import Cost
+    from graphc.passes.pipeline import Lowered, PassRecord
+    from graphc.schedule.group import Decision
+    from graphc.schedule.launches import Schedule
 
 __all__ = ["Compiled", "Lowering"]
 
@@ -63,6 +61,8 @@ class Lowering:
         if not stage:
             return str(self.lowered.graph)
         if stage == "fused":
+            from graphc.inspect.fused import fused_text
+
             return fused_text(self.schedule)
         if stage == "kernels":
             return "\n".join({k.kernel.name: f"# {k.kernel.name}\n{k.printed.text}" for k in self.kernels}.values())
@@ -89,6 +89,8 @@ class Lowering:
 
     def explain_fusion(self, a: Any, b: Any) -> str:
         """Why two nodes share a kernel or do not, in one sentence; ``a`` and ``b`` are nodes or operator names."""
+        from graphc.schedule.explain import explain
+
         return explain(self.schedule.grouping, a, b)
 
     def dims(self, dims: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -107,6 +109,8 @@ class Lowering:
 
     def cost_analysis(self, dims: Mapping[str, int] | None = None) -> Cost:
         """Work and traffic of a run, before the first one: in all, by kernel and by module; sizes as in :meth:`memory_analysis`."""
+        from graphc.inspect.cost import cost_of
+
         return cost_of(self.schedule, self.dims(dims))
 
 
@@ -117,7 +121,9 @@ class Compiled(Lowering):
 
     def not_finite(self, args: Mapping[str, Any]) -> None:
         """Nothing was written: the reference finds who produced the value, and raises."""
-        REFERENCE.compile(self.graph, _ReadOnly(self.store))(args)
+        from .reference import BACKEND
+
+        BACKEND.compile(self.graph, _ReadOnly(self.store))(args)
         raise NonFiniteError(f"{self.graph.finite} is not finite; nothing was written")
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from graphc.ir.dims import evaluate
 from graphc.ir.graph import Graph
 from graphc.ir.layout import Layout
 from graphc.ir.node import Node
-from graphc.passes.pipeline import Lowered, Settings, lower
 from graphc.runtime.locks import STORE, held_for_forks
 from graphc.runtime.store import ParameterStore
-from graphc.schedule.program import Schedule, schedule_graph
 
 from ..compiled import Compiled
 from .binding import BINDINGS, SMALL, Binding
@@ -34,8 +32,13 @@ from .machine_facts import Facts, host_facts
 from .measured_walks import measured_walks
 from .packing import LoadedProgram
 from .profiler import EXECUTABLES, measure_too, measuring
-from .program import Program
 from .slots import working_bytes
+
+if TYPE_CHECKING:  # passes and printers are read when they run: a program from the cache has no use for them
+    from graphc.passes.pipeline import Lowered
+    from graphc.schedule.launches import Schedule
+
+    from .program import Program
 
 __all__ = ["CpuExecutable"]
 
@@ -48,30 +51,38 @@ REPORT = "graphc cache clear; this is a defect of graphc, unless its files were 
 
 @dataclass(eq=False)
 class Making:
-    """How a program comes from its graph; each step is done when somebody asks for it. ``stored`` has the layouts of parameters before."""
+    """How a program comes from its graph; each step is done when somebody asks for it. ``stored`` has the layouts of parameters before, and
+    ``fixed`` those that stay."""
 
     graph: Graph
-    settings: Settings
     stored: Mapping[str, Layout]
+    fixed: Mapping[str, Layout]
+    trains: bool
     facts: Facts
     progress: Any
 
     @cached_property
     def lowered(self) -> Lowered:
-        return lower(self.graph, self.settings)
+        from graphc.passes.pipeline import Settings, lower
+
+        return lower(self.graph, Settings(self.facts.width, self.fixed, may_choose=self.trains))
 
     @cached_property
     def layouts(self) -> dict[str, Layout]:
         """The layouts of parameters from now on: training may choose."""
-        chosen = self.lowered.layouts if self.settings.may_choose else {}
+        chosen = self.lowered.layouts if self.trains else {}
         return {n: chosen.get(n, layout) for n, layout in self.stored.items()}
 
     @cached_property
     def schedule(self) -> Schedule:
+        from graphc.schedule.program import schedule_graph
+
         return schedule_graph(self.lowered.graph, self.layouts, self.facts.limits())
 
     @cached_property
     def program(self) -> Program:
+        from .program import Program
+
         return Program(self.schedule, self.facts, self.progress)
 
 
@@ -116,9 +127,7 @@ class CpuExecutable(Compiled):
         names = [i.name for i in self.graph.inputs if i.role != "arg"]
         stored = {n: (slots[n].layout, slots[n].fixed) for n in names}
         fixed = {n: layout for n, (layout, chosen) in stored.items() if chosen or not (trains and layout.is_row_major)}
-        self._making = making = Making(
-            self.graph, Settings(self.facts.width, fixed, may_choose=trains), {n: layout for n, (layout, _) in stored.items()}, self.facts, self.progress
-        )
+        self._making = making = Making(self.graph, {n: layout for n, (layout, _) in stored.items()}, fixed, trains, self.facts, self.progress)
         key = self._key(stored)
         found = load_program(key, self.graph.name) if key else None
         if found is None and len(self.graph.nodes) >= LARGE:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,7 +32,9 @@ from .machine.pool import driver_text
 from .machine_facts import Facts
 from .meetings import Places
 from .packing import LoadedProgram, pack, pack_layout, pack_places, unpack_layout, unpack_places
-from .program import Program
+
+if TYPE_CHECKING:
+    from .program import Program
 
 __all__ = ["Entry", "describe", "enabled", "keep_program", "load_program", "program_key", "unkept"]
 

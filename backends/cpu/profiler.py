@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.errors import ArgumentError
-from graphc.inspect.measured import Measurement, Runs
 from graphc.ir.dims import evaluate
 from graphc.ir.living import Living
 from graphc.runtime.interrupts import no_interrupts
@@ -30,6 +29,8 @@ from .machine.pool import LaunchList
 from .packing import LoadedProgram
 
 if TYPE_CHECKING:
+    from graphc.inspect.measured import Measurement, Runs
+
     from .binding import Binding
     from .executable import CpuExecutable
 
@@ -139,6 +140,8 @@ class Recorder:
 
     def runs(self) -> Runs | None:
         """The whole runs that are kept, oldest first; None where there was none."""
+        from graphc.inspect.measured import Runs
+
         count = int(self.threads[:, RUNS].min())
         kept = min(count, self.places - 1)
         if not kept:
@@ -212,6 +215,8 @@ class Profiler:
         main, prepare = (None if r is None else r.runs() for r in made)
         if main is None and prepare is None:
             return None
+        from graphc.inspect.measured import Measurement
+
         program = binding.program
         names = [program.kernels[launch].kernel.name for launch in program.schedule.launches()]
         touched = {(b.space, b.name, b.node): b for launch in program.schedule.launches() for b in (*launch.reads, *launch.writes) if b.space != "temp"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from ..random import Random, get_seed
 from .ahead import Ahead, converted
 from .fetch import END, Fetcher, Read, Stream
 from .samplers import LengthBuckets, RandomSampler, Sampler, SequentialSampler
-from .workers import Pool
+
+if TYPE_CHECKING:
+    from .workers import Pool
 
 __all__ = ["DataLoader"]
 
@@ -173,6 +175,8 @@ class DataLoader:
             pool, self._pool = self._pool, None
         try:
             if pool is None or not pool.usable:
+                from .workers import Pool  # and with it multiprocessing: only for those who have workers
+
                 pool = Pool(self.num_workers, *self._options)
             yield from pool.run(tasks)
         finally:

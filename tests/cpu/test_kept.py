@@ -35,6 +35,8 @@ from graphc.ir.graph import Graph, Input
 from graphc.ir.layout import Layout
 from graphc.ir.node import Node
 from graphc.ir.op import lookup, unregister
+from graphc.passes import pipeline
+from graphc.schedule import program as program_module
 from tests.models import Builder, mlp_step
 
 X = np.random.default_rng(0).normal(size=(12, 6)).astype("float32")
@@ -92,8 +94,8 @@ def test_a_model_goes_on_as_it_did_without_passes(cache, monkeypatch):
     def no_passes(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("passes ran")
 
-    monkeypatch.setattr(executable_module, "lower", no_passes)
-    monkeypatch.setattr(executable_module, "schedule_graph", no_passes)
+    monkeypatch.setattr(pipeline, "lower", no_passes)
+    monkeypatch.setattr(program_module, "schedule_graph", no_passes)
     second = trained()
     assert losses(second) == want  # bit by bit
     np.testing.assert_array_equal(second.predict(X), scores)
@@ -302,7 +304,7 @@ def test_processor_and_versions_are_part_of_the_key(monkeypatch):
     graph, store = mlp_step()
     before = key(graph, store)
     try:
-        for name, value in {"host_cpu": lambda: ("another", "+avx2"), "version": lambda name: "0.0"}.items():
+        for name, value in {"host_cpu": lambda: ("another", "+avx2"), "package_state": lambda name: "0.0"}.items():
             with monkeypatch.context() as m:
                 m.setattr(f"graphc.backends.cpu.machine.cache.{name}", value)
                 for f in (kept.code_key, kept.environment_key):

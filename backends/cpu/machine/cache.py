@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from graphc.errors import KernelCompileError
@@ -65,8 +65,24 @@ def environment_key() -> str:
         h.update(str(file.relative_to(root)).encode())
         h.update(file.read_bytes())
     settings = sorted((k, v) for k, v in os.environ.items() if k in CODE_SETTINGS)
-    h.update(repr((host_cpu(), sys.version_info[:2], version("numba"), version("llvmlite"), settings)).encode())
+    h.update(repr((host_cpu(), sys.version_info[:2], package_state("numba"), package_state("llvmlite"), settings)).encode())
     return h.hexdigest()
+
+
+def package_state(name: str) -> str:
+    """What tells versions of a package apart, from the file in which it says its own: asking importlib.metadata takes ten times as long."""
+    spec = find_spec(name)
+    for folder in spec.submodule_search_locations or () if spec is not None else ():
+        with suppress(OSError):
+            return hashlib.sha256((Path(folder) / "_version.py").read_bytes()).hexdigest()
+    return version(name)
+
+
+def version(name: str) -> str:
+    """The version of an installed package."""
+    from importlib.metadata import version as installed
+
+    return installed(name)
 
 
 def key_of(text: str) -> str:
