@@ -17,6 +17,7 @@ from graphc.ir.op import lookup
 from graphc.ir.provenance import Loc, Provenance
 from graphc.ir.types import TensorType
 from graphc.locate import boundary, error_loc, user_loc
+from graphc.runtime.garbage import no_collecting
 from graphc.runtime.store import ParameterStore
 
 from .parameter import Parameter
@@ -365,7 +366,7 @@ def trace_function(
         hints.update(s.hints)
         return node
 
-    with t.recording():
+    with t.recording(), no_collecting():
         args = []
         for label, tree in structure.items():
             args.append(unflatten(tree, iter([declare(path, s) for path, s in leaves(tree, label)])))

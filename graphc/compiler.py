@@ -10,6 +10,7 @@ from typing import Any
 from .errors import ArgumentError, DeviceUnavailableError, did_you_mean
 from .inspect.capture import collected, record
 from .ir.graph import Graph
+from .runtime.garbage import no_collecting
 from .runtime.store import ParameterStore
 
 __all__ = ["TARGETS", "compile_graph", "find_backend", "lower_graph", "ready_backend"]
@@ -57,7 +58,8 @@ def ready_backend(target: str, options: Mapping[str, Any], others: Iterable[str]
 def compile_graph(graph: Graph, target: str = "cpu", store: ParameterStore | None = None, **options: Any) -> Any:
     """The executable of a graph on a target; raises what :func:`find_backend` raises."""
     backend = find_backend(target, options)
-    made = backend.compile(graph, store, **options)
+    with no_collecting():
+        made = backend.compile(graph, store, **options)
     if os.environ.get("GRAPHC_VIZ") or collected():
         record(made)
     return made

@@ -79,11 +79,21 @@ def _loc(code: types.CodeType, line: int, module_globals: dict[str, Any]) -> Loc
 def user_loc(depth: int = 1) -> Loc | None:
     """The innermost line of user code on the stack, from ``depth`` frames above the caller on; None if there is none (a thread)."""
     frame: types.FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        if not _internal(frame) and not _is_library(frame.f_code.co_filename):
+    while frame is not None:  # asked for every node of a trace, from deep inside
+        name = frame.f_code.co_filename
+        passed = _passed.get(name)
+        if passed is None:
+            passed = _internal(frame) or _is_library(name)
+            if name != "<string>":
+                _passed[name] = passed
+        if not passed:
             return _loc(frame.f_code, frame.f_lineno, frame.f_globals)
         frame = frame.f_back
     return None
+
+
+_passed: dict[str, bool] = {}
+"""Whether a file is graphc's or a library's, of those that were met."""
 
 
 def error_loc(error: BaseException) -> Loc | None:

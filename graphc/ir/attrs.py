@@ -19,7 +19,14 @@ __all__ = ["attr_key"]
 
 def attr_key(value: Any) -> Any:
     """A hashable key that is equal for two attribute values exactly when they mean the same."""
-    if value is None or isinstance(value, (str, DType, Expr)):
+    kind = type(value)
+    if kind is str or kind is DType or kind is Expr or value is None:
+        return value
+    if kind is int or kind is bool:
+        return (kind.__name__, value)
+    if kind is tuple or kind is list:
+        return ("tuple", *map(attr_key, value))
+    if isinstance(value, str):
         return value
     if isinstance(value, (bool, np.bool_)):
         return ("bool", bool(value))

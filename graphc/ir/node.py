@@ -70,11 +70,13 @@ class Node:
 
     @property
     def shape(self) -> Shape:
-        return self.tensor.shape
+        own = self.type
+        return own.shape if type(own) is TensorType else self.tensor.shape
 
     @property
     def dtype(self) -> DType:
-        return self.tensor.dtype
+        own = self.type
+        return own.dtype if type(own) is TensorType else self.tensor.dtype
 
     @property
     def ndim(self) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 __all__ = [
-    "KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "is_built_in", "lookup", "numpy_names", "own_all", "register", "sugar", "unregister",
+    "KINDS", "OpDef", "Sample", "all_ops", "function", "functions", "is_built_in", "lookup", "numpy_names", "offered", "own_all", "register", "sugar", "unregister",
 ]  # fmt: skip
 
 KINDS = {
@@ -166,6 +166,14 @@ def numpy_names(fn: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any
         return kwargs
     parameters = inspect.signature(fn).parameters
     return {TORCH_NAMES[k] if k not in parameters and TORCH_NAMES.get(k) in parameters else k: v for k, v in kwargs.items()}
+
+
+def offered(name: str) -> Callable[..., Any] | None:
+    """The user function of a name, if ``graphc.ops`` offers it."""
+    if name in _sugar:
+        return _sugar[name]
+    op = None if name.startswith("_") else _registry.get(name)
+    return None if op is None else op.call
 
 
 def functions() -> dict[str, Callable[..., Any]]:

@@ -25,12 +25,15 @@ __all__ = ["in_float32", "stores_halves"]
 
 
 def _is_half(t: object) -> bool:
-    return isinstance(t, TensorType) and t.dtype.is_storage
+    return type(t) is TensorType and t.dtype.itemsize == 2 and t.dtype.kind == "f"
 
 
 def stores_halves(ins: Iterable[Node], attrs: Mapping[str, Any]) -> bool:
     """Whether an operand, or a dtype among the attributes, is of a storage type."""
-    return any(_is_half(getattr(i, "type", None)) for i in ins) or any(isinstance(v, DType) and v.is_storage for v in attrs.values())
+    for i in ins:  # asked for every node that is made: no generators
+        if _is_half(getattr(i, "type", None)):
+            return True
+    return bool(attrs) and any(type(v) is DType and v.is_storage for v in attrs.values())
 
 
 def in_float32(op: OpDef, ins: tuple[Node, ...], attrs: Mapping[str, Any]) -> Node:

@@ -7,7 +7,7 @@ import pkgutil
 from typing import Any
 
 from ..errors import unknown_name
-from ..ir.op import functions, own_all
+from ..ir.op import functions, offered, own_all
 from ..locate import leaving
 from .custom import custom_op as custom_op
 
@@ -18,13 +18,13 @@ own_all()
 
 
 def __getattr__(name: str) -> Any:
-    table = functions()
-    if name in table:
-        return table[name]
+    found = offered(name)
+    if found is not None:
+        return found
     if name.startswith("__"):
         raise AttributeError(name)
     try:
-        raise unknown_name("graphc.ops", name, table)
+        raise unknown_name("graphc.ops", name, functions())
     except AttributeError as e:
         leaving(e)
         raise

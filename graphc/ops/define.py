@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from ..errors import DTypeError, GraphcError, ShapeError
+from ..ir.attrs import attr_key
 from ..ir.dims import Expr, Size
 from ..ir.dtypes import DType, as_dtype, bool_, float32, int32, int64, promote
 from ..ir.node import Node
@@ -43,6 +44,8 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 FLOATS = "f"
 NUMERIC = "fiu"
+KNOWN_TYPES = 256
+"""Result types that a composite remembers."""
 _CASTS = {"f": "float32", "i": "int32", "u": "uint32", "b": "bool"}
 
 
@@ -226,6 +229,9 @@ def elementwise(
         nodes = _promote(operands, share)
         if kinds == FLOATS and not nodes[share[0]].dtype.is_float:
             nodes = [n.cast(float32) if i in share else n for i, n in enumerate(nodes)]
+        shape = nodes[0].shape
+        if all(n.shape == shape for n in nodes):
+            return Node.make(lookup(name), nodes)
         nodes = settle(nodes)
         shape = broadcast_shapes([n.shape for n in nodes])
         ready = [n if n.shape == shape else lookup("broadcast_to").call(n, shape) for n in nodes]
@@ -243,8 +249,20 @@ def elementwise(
     return primitive(name, "elementwise", doc, call, infer, lower=lower, numpy=numpy, grad=grad, **fields)
 
 
+def _plain_key(attrs: Mapping[str, Any]) -> Any:
+    """The attributes as a key, if they are numbers, texts, dtypes and sizes; None for what holds other things alive."""
+    key = [(k, attr_key(v)) for k, v in attrs.items() if _is_plain(v)]
+    return tuple(key) if len(key) == len(attrs) else None
+
+
+def _is_plain(v: Any) -> bool:
+    return v is None or isinstance(v, (bool, int, float, str, DType, Expr)) or (type(v) in (tuple, list) and all(map(_is_plain, v)))
+
+
 def _promote(operands: Sequence[Any], share: Sequence[int]) -> list[Node]:
     strong = [o if isinstance(o, Node) else None for o in operands]
+    if len({s.dtype if s is not None else None for s in strong}) == 1 and strong[0] is not None:
+        return list(operands)
     dtype: DType | None = None
     for i in share:
         o = operands[i]
@@ -293,7 +311,13 @@ def composite(
         def decompose(*ins: Node, absent: tuple[int, ...] = (), **attrs: Any) -> Any:
             return fn(*_fill(ins, absent), **attrs)
 
+        known: dict[Any, Type] = {}
+
         def infer(*types: Type, **attrs: Any) -> Type:
+            key = (types, _plain_key(attrs))
+            found = known.get(key) if key[1] is not None else None
+            if found is not None:
+                return found
             placeholders = [_placeholder(i, t) for i, t in enumerate(types)]
             try:
                 out = decompose(*placeholders, **attrs)
@@ -301,9 +325,12 @@ def composite(
                 if not e.message.startswith(f"{name}: "):
                     e.message = f"{name}: {e.message}"
                 raise
-            if isinstance(out, (tuple, list)):
-                return TupleType(tuple(o.tensor for o in out))
-            return out.type  # type: ignore[no-any-return]
+            found = TupleType(tuple(o.tensor for o in out)) if isinstance(out, (tuple, list)) else out.type
+            if key[1] is not None:
+                if len(known) >= KNOWN_TYPES:
+                    known.clear()
+                known[key] = found
+            return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if variadic:

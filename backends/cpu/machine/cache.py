@@ -9,7 +9,6 @@ Without a folder that takes them (read-only, full, deleted) kernels are compiled
 from __future__ import annotations
 
 import atexit
-import gc
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from graphc.errors import KernelCompileError
+from graphc.runtime.garbage import no_collecting
 from graphc.runtime.interrupts import no_interrupts
 from graphc.runtime.locks import COMPILING, held_for_forks
 
@@ -262,29 +262,26 @@ class KernelCache:
         pending = deque(sorted(((k, self.path(k)) for k in missing), key=lambda job: -len(missing[job[0]])))  # long ones first
         workers = started(default_threads() - 1) if len(pending) >= PARALLEL_FROM and self.writable else Workers(0)
         done, last = 0, pending[0][1].name
-        collecting = gc.isenabled()
-        gc.disable()  # Numba makes much that lives on: looking for garbage in it takes a tenth of the time
-        try:
-            while done < len(missing):
-                workers.fill(pending)
-                key = pending.popleft()[0] if pending else workers.take_back()
-                if key:
-                    last = self.path(key).name
-                    if progress is not None:
-                        progress(done, len(missing), last)
-                    self._have(key, missing[key])
-                    done += 1
-                for ended in workers.ended(wait=not key):
-                    self._have(ended, missing[ended])
-                    done += 1
-                    if progress is not None and done < len(missing):
-                        progress(done, len(missing), self.path(ended).name)
-            if progress is not None:
-                progress(done, done, last)
-        finally:
-            if collecting:
-                gc.enable()
-            workers.stop()
+        with no_collecting():
+            try:
+                while done < len(missing):
+                    workers.fill(pending)
+                    key = pending.popleft()[0] if pending else workers.take_back()
+                    if key:
+                        last = self.path(key).name
+                        if progress is not None:
+                            progress(done, len(missing), last)
+                        self._have(key, missing[key])
+                        done += 1
+                    for ended in workers.ended(wait=not key):
+                        self._have(ended, missing[ended])
+                        done += 1
+                        if progress is not None and done < len(missing):
+                            progress(done, len(missing), self.path(ended).name)
+                if progress is not None:
+                    progress(done, done, last)
+            finally:
+                workers.stop()
 
     def _have(self, key: str, text: str) -> None:
         """Loads the object of a text, which a worker may have made; makes it otherwise."""
