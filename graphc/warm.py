@@ -42,6 +42,10 @@ def _for_cpu(script: Path, arguments: Sequence[str]) -> int:
     print(f"{script.name}: {len(programs)} programs ({', '.join(programs) or 'none'})", file=sys.stderr)
     where = cache.folder if cache.writable else "no folder: the cache cannot be written"
     print(f"{compiled} kernels compiled in {cache.seconds:.1f} s, {there} were there; {where}", file=sys.stderr)
+    told = [f"{sum(not how.startswith('not kept') for _, how in cache.programs)} programs kept"]
+    told += [f"{name} {how}" for name, how in dict.fromkeys(cache.programs) if how.startswith("not kept")]
+    if cache.programs:
+        print("; ".join(told), file=sys.stderr)
     if not cache.history:
         print("graphc warm: nothing was compiled for the CPU", file=sys.stderr)
     return code or int(not cache.history or not cache.writable)

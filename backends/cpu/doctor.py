@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
 from graphc.runtime.limits import cpu_quota, memory_limit
 
@@ -45,13 +44,13 @@ def _threads() -> str:
 
 def _cache() -> str:
     cache = default_cache()
-    files = [f for f in Path(cache.folder).glob("k_*") if f.suffix in (".py", ".o")] if cache.writable else []
+    files = cache.files() if cache.writable else []
     used = sum(f.stat().st_size for f in files)
     if not cache.writable:
         return f"{cache.folder} cannot be written: every process compiles its kernels"
     named = "  (GRAPHC_CACHE)" if os.environ.get("GRAPHC_CACHE") else ""
-    kernels = sum(f.suffix == ".o" for f in files)
-    return f"{cache.folder}: {kernels} kernels, {used / 2**20:.1f} MB, {shutil.disk_usage(cache.folder).free / 2**30:.1f} GB free{named}"
+    kernels, programs = (sum(f.suffix == suffix for f in files) for suffix in (".o", ".program"))
+    return f"{cache.folder}: {kernels} kernels, {programs} programs, {used / 2**20:.1f} MB, {shutil.disk_usage(cache.folder).free / 2**30:.1f} GB free{named}"
 
 
 def _size(n: int) -> str:

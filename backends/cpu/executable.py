@@ -261,6 +261,9 @@ class CpuExecutable(Compiled):
             return self._run(args)
 
     def _run(self, args: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.check and isinstance(self._runs, LoadedProgram):  # a check looks at nests; it may be asked for at any time
+            self.whole()
+            self._bindings.clear()
         binding = self._binding(args)
         if self.graph.updates and self.store is not None:
             self.store.version += 1  # before the run: an interrupt may come right behind it

@@ -104,7 +104,7 @@ def _sizes(dims: Mapping[str, int], threads: int) -> str:
 def load_program(key: str, name: str) -> tuple[Entry, LoadedProgram, dict[str, Layout]] | None:
     """The program of a key and the layouts that its passes chose for parameters, if it and its kernels are whole."""
     kernels = default_cache()
-    path = kernels.program_path(key)
+    path = kernels.there(kernels.program_path(key))
     code = unsealed(path, key)
     why = "its entry was damaged or foreign" if path.exists() else "new"
     if code is not None:

@@ -211,9 +211,16 @@ class LoadedProgram:
         return Word(kind, (("", value),) if kind == "number" else unpack_size(value))
 
 
+class _Held:
+    """What a buffer has instead of its node. Each is another memory: equal to itself alone."""
+
+    def __init__(self, attrs: dict[str, Any]):
+        self.attrs = attrs
+
+
 def _buffer(number: int, packed: Any, arrays: Mapping[str, np.ndarray]) -> Buffer:
     space, name, kind, layout = packed
-    node: Any = SimpleNamespace(attrs={"value": arrays[f"const/{number}"]} if space == "const" else {})
+    node: Any = _Held({"value": arrays[f"const/{number}"]} if space == "const" else {})
     return Buffer(node, unpack_type(kind), unpack_layout(layout), space, name)
 
 

@@ -45,9 +45,9 @@ def test_the_cache(capsys, tmp_path, monkeypatch):
 
     cache = KernelCache(tmp_path / "kernels")
     monkeypatch.setattr(doctor, "default_cache", lambda: cache)
-    for name, size in (("k_1.py", 100), ("k_1.o", 3 << 20), ("k_2.o", 1 << 20), ("else.txt", 5 << 20)):
+    for name, size in (("k_1.py", 100), ("k_1.o", 3 << 20), ("k_2.o", 1 << 20), ("p_3.program", 1 << 20), ("else.txt", 5 << 20)):
         (tmp_path / "kernels" / name).write_bytes(bytes(size))
-    assert f"{tmp_path}/kernels: 2 kernels, 4.0 MB" in said(capsys)
+    assert f"{tmp_path}/kernels: 2 kernels, 1 programs, 5.0 MB" in said(capsys)
     cache.writable = False
     assert "cannot be written" in said(capsys)
 

@@ -17,6 +17,7 @@ import pytest
 
 import graphc as gc
 from graphc import cli, nn, ops, optim
+from graphc.backends.cpu import binding as binding_module
 from graphc.backends.cpu import executable as executable_module
 from graphc.backends.cpu import kept, profiler
 from graphc.backends.cpu.executable import CpuExecutable
@@ -26,7 +27,8 @@ from graphc.backends.cpu.machine.cache import KernelCache, default_cache, sealed
 from graphc.backends.cpu.machine.compile import ObjectCode
 from graphc.backends.cpu.machine.pool import driver_entry
 from graphc.backends.cpu.machine_facts import Facts
-from graphc.backends.cpu.packing import LoadedProgram
+from graphc.backends.cpu.meetings import places_of
+from graphc.backends.cpu.packing import LoadedProgram, pack_places, unpack_places
 from graphc.errors import CompileError, GuardError, NonFiniteError, SettingError
 from graphc.ir import op as op_module
 from graphc.ir.digest import graph_digest
@@ -154,6 +156,49 @@ def test_a_loss_that_is_not_finite_writes_nothing(cache):
         for name, value in model.state_dict().items():
             np.testing.assert_array_equal(value, before[name])
     assert "loaded" in how(cache)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_places_for_other_sizes_are_those_of_the_whole_program(cache, threads):
+    """What a loaded program has no nests for is decided as with them: barriers, turns and the memory plan."""
+    for name, graph, store in (("step", *mlp_step((24, 70, 10))), ("constants", *constants())):
+        one, two = (CpuExecutable(graph, store.copy(), threads=threads) for _ in range(2))
+        loaded, program = two._runs, one.program
+        assert isinstance(loaded, LoadedProgram)
+        for size in (1, 6, 40):
+            dims = {"N": size}
+            want = pack_places(program, places_of(program, dims, threads))
+            assert pack_places(loaded, places_of(loaded, dims, threads)) == want, name
+            back = unpack_places(loaded, json.loads(json.dumps(want)))
+            assert pack_places(loaded, back) == want
+
+
+def constants() -> tuple[Graph, Any]:
+    b = Builder()
+    x = b.arg("x", (sym("N"), 30))
+    y = x @ np.ones((30, 30), "float32") + np.arange(30, dtype="float32")
+    return b.graph({"a": ops.softmax(y) @ np.eye(30, dtype="float32")[:, :9], "b": y.sum(0)}), b.store
+
+
+def test_places_are_kept_for_the_first_sizes(cache, monkeypatch):
+    f = gc.compile(double, gc.spec("N", 6))
+    for n in range(1, kept.SIZES + 3):
+        f(X[:n])
+    places = json.loads(only(cache).read_bytes().split(b"\n")[2])
+    assert len(places) == kept.SIZES and "[('N', 1)] 1" in places
+    g = gc.compile(double, gc.spec("N", 6))
+    monkeypatch.setattr(binding_module, "places_of", lambda *args: pytest.fail("decided again"))
+    np.testing.assert_array_equal(g(X[:3]), X[:3] * 2 + 1)
+    assert g.executable.packed() and g.executable.bindings()
+
+
+def test_a_check_that_is_switched_on_later(cache):
+    f, g = gc.compile(double, gc.spec("N", 6)), gc.compile(double, gc.spec("N", 6))
+    f(X)
+    g(X)
+    g.executable.check = "bounds"
+    np.testing.assert_array_equal(g.executable({"x": X})["out"], f(X))
+    assert how(cache) == ["new", "loaded"]
 
 
 def test_what_can_be_looked_at_is_worked_out_then(cache, tmp_path):
@@ -455,16 +500,34 @@ def test_a_folder_that_cannot_be_written(cache, tmp_path):
 
 
 def test_a_read_only_folder_is_read(tmp_path):
-    code = "import graphc as gc, numpy as np\nfrom graphc.backends.cpu.machine.cache import default_cache\n"
-    code += "print(gc.compile(lambda x: x * 2.0, gc.spec('N'))(np.ones(3, 'float32')), default_cache().programs)"
-    assert "new" in python(code, tmp_path)
-    if os.geteuid() == 0:
-        pytest.skip("root writes everywhere")
-    tmp_path.chmod(0o500)
-    try:
-        assert "loaded" in python(code, tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
+    """Permissions do not bind root: the check for them fails instead, and so does whoever writes."""
+    code = """
+import os, pathlib, sys, tempfile, warnings
+import numpy as np
+import graphc as gc
+from graphc.backends.cpu.machine.cache import default_cache
+real = tempfile.mkstemp, tempfile.TemporaryFile
+def refused(which):
+    def make(*args, dir=None, **kwargs):
+        if dir is not None and pathlib.Path(dir) == pathlib.Path(os.environ["GRAPHC_CACHE"]) and len(sys.argv) > 1:
+            raise PermissionError(13, "Permission denied")
+        return real[which](*args, dir=dir, **kwargs)
+    return make
+tempfile.mkstemp, tempfile.TemporaryFile = refused(0), refused(1)
+sys.argv += EXTRA
+warnings.simplefilter("always")
+with warnings.catch_warnings(record=True) as told:
+    f = gc.compile(lambda x: x * FACTOR, gc.spec("N"))
+    print(f(np.ones(3, "float32")), default_cache().programs, default_cache().folder, [str(w.message)[-60:] for w in told], "numba" in sys.modules)
+"""
+    first = python(code.replace("EXTRA", "[]").replace("FACTOR", "2.0"), tmp_path)
+    assert "'new')" in first and str(tmp_path) in first and "[] True" in first
+    names = sorted(os.listdir(tmp_path))
+    again = python(code.replace("EXTRA", "[1]").replace("FACTOR", "2.0"), tmp_path)
+    assert "'loaded')" in again and str(tmp_path) in again and "[] False" in again
+    other = python(code.replace("EXTRA", "[1]").replace("FACTOR", "x.exp()"), tmp_path)
+    assert "'new')" in other and str(tmp_path) not in other.partition("[")[0] and "for this process" in other
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 def test_two_processes_at_once(tmp_path):

@@ -31,7 +31,9 @@ print(len(history["loss"]), model.steps, sys.argv[1:], "numba" in sys.modules)
 
 
 def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "GRAPHC_CACHE": str(folder / "cache")}
+    env = {k: v for k, v in os.environ.items() if k != "GRAPHC_PROGRAMS"} | {
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "GRAPHC_CACHE": str(folder / "cache")
+    }
     return subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -53,12 +55,16 @@ def test_a_script_starts_without_a_compiler_afterwards(script, tmp_path):
     assert first.returncode == 0, first.stderr
     assert first.stdout.split("\n")[0] == "1 1 ['--some', 'option'] True"  # one step of one epoch
     assert "3 programs (Sequential_train_step, Sequential_evaluate, Sequential_predict)" in first.stderr
+    assert first.stderr.rstrip().endswith("3 programs kept")
     compiled, there = counts(first.stderr)
     assert compiled > 8 and there == 0
     assert sorted(os.listdir(tmp_path)) == ["cache", "script.py"]
 
     again = run(tmp_path, "-m", "graphc.cli", "warm", "script.py")
     assert counts(again.stderr) == (0, compiled) and again.stdout.startswith("1 1 [] False")
+
+    told = run(tmp_path, "-c", "import sys\n" + SCRIPT + "print(gc.explain_cache())").stdout
+    assert "programs  3: 3 loaded whole, 0 made by passes and printers" in told
 
     plain = run(tmp_path, "script.py")
     assert plain.returncode == 0 and plain.stdout.startswith("5 50 [] False"), plain.stderr

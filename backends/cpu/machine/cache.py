@@ -133,6 +133,9 @@ class KernelCache:
     def __init__(self, folder: str | os.PathLike[str] | None = None):
         self.folder = Path(folder or os.environ.get("GRAPHC_CACHE") or os.path.expanduser("~/.cache/graphc"))
         self.writable = True
+        self.behind: Path | None = None
+        """The folder that was asked for, if it can only be read: what is missing there goes to one of this process."""
+        self._read_only = ""
         self.loaded: dict[str, Kernel] = {}
         self.lock = held_for_forks(threading.RLock(), COMPILING)
         self._find_folder()
@@ -155,7 +158,7 @@ class KernelCache:
                 if key in self.loaded or key in missing:
                     continue
                 name = self.path(key).stem
-                damaged = self.path(key).with_suffix(".o").exists()
+                damaged = self.there(self.path(key).with_suffix(".o")).exists()
                 if self._load(key):
                     self.hits += 1
                     self.history[name] = "loaded"
@@ -195,7 +198,7 @@ class KernelCache:
     def object_of(self, text: str) -> ObjectCode:
         """The object of a text: from the folder, or compiled now."""
         key = key_of(text)
-        return read_entry(self.path(key).with_suffix(".o"), key) or compile_entry(key, text, self.path(key))
+        return read_entry(self.there(self.path(key).with_suffix(".o")), key) or compile_entry(key, text, self.path(key))
 
     def path(self, key: str) -> Path:
         return self.folder / f"k_{key[:16]}.py"
@@ -203,6 +206,11 @@ class KernelCache:
     def program_path(self, key: str) -> Path:
         """The file of a whole program."""
         return self.folder / f"p_{key[:16]}.program"
+
+    def there(self, path: Path) -> Path:
+        """Where a file of the folder is: there, or in the one that can only be read."""
+        other = path if self.behind is None else self.behind / path.name
+        return other if other is not path and other.exists() and not path.exists() else path
 
     def files(self) -> list[Path]:
         """Texts, objects and programs."""
@@ -221,12 +229,20 @@ class KernelCache:
                 return
         except OSError as e:
             told = f"the kernel cache {self.folder} is not writable ({e.strerror})"
+        if self.folder.is_dir():
+            self._read_only = told  # said when something is missing
+        else:
+            self._own_folder(told)
+
+    def _own_folder(self, told: str) -> None:
         try:
-            self.folder = Path(tempfile.mkdtemp(prefix="graphc-"))
+            own = Path(tempfile.mkdtemp(prefix="graphc-"))
+            self.behind, self.folder = self.folder if self._read_only else None, own
             atexit.register(_remove, self.folder, os.getpid())
-            warnings.warn(f"{told}; using {self.folder} for this process", stacklevel=4)
+            warnings.warn(f"{told}; using {self.folder} for this process", stacklevel=5)
         except OSError:
             self._give_up(told)
+        self._read_only = ""
 
     def _give_up(self, told: str) -> None:
         """No files from now on; says so once."""
@@ -236,14 +252,16 @@ class KernelCache:
 
     def _keep(self, path: Path, data: bytes) -> None:
         """Writes a file if that is possible."""
+        if self._read_only:
+            self._own_folder(self._read_only)
         if self.writable:
             try:
-                _write(path, data)
+                _write(self.folder / path.name, data)
             except OSError as e:
                 self._give_up(f"the kernel cache {self.folder} cannot be written ({e.strerror})")
 
     def _load(self, key: str) -> bool:
-        found = read_entry(self.path(key).with_suffix(".o"), key)
+        found = read_entry(self.there(self.path(key).with_suffix(".o")), key)
         return found is not None and self._map(key, found)
 
     def _map(self, key: str, code: ObjectCode) -> bool:
