@@ -170,3 +170,17 @@ def test_kernels_of_the_whole_run_compile_ahead(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ})
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(tmp_path.rglob("*.cubin"))) > 20 and (tmp_path / "cuda/sm_90a/index.json").exists()
+
+
+def test_kernels_of_later_parts_compile_meanwhile(tmp_path, monkeypatch):
+    from graphc.backends.cuda.toolchain import toolchain_missing
+
+    if toolchain_missing():
+        pytest.skip(f"{toolchain_missing()} is not installed: pip install 'graphc-dl[cuda13]'")
+    monkeypatch.setenv("GRAPHC_CACHE", str(tmp_path / "kernels"))
+    runner = Runner([Unit("launch"), Unit("optimiser"), Unit("mlp")], 60, tmp_path, say=lambda text: None)
+    runner.compile_beside("sm_80", 1)
+    ((what, process),) = runner.ahead.items()
+    assert what == ("optimiser", "float32") and process.wait(120) == 0
+    assert (tmp_path / "ahead-optimiser-float32.jsonl").read_text() == ""  # it measured nothing, and nothing failed
+    assert list((tmp_path / "kernels/cuda/sm_80").rglob("*.cubin"))
