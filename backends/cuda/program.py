@@ -114,7 +114,7 @@ class Program:
         blocks = grid(k.printed, dims)
         if blocks:
             args = {p.name: self._memory(memory, p.value, dims, given) if p.kind == "buffer" else argument(p, dims, trip) for p in k.printed.params}
-            sim.launch(k.printed.text, blocks, k.printed.team.threads, args, f"{k.kernel.name} ({k.launch.nest.name})")
+            sim.run(k.printed.text, blocks, k.printed.team.threads, args, f"{k.kernel.name} ({k.launch.nest.name})")
 
     def _memory(self, memory: dict[Buffer, sim.Memory], b: Buffer, dims: Mapping[str, int], given: Mapping[str, np.ndarray]) -> sim.Memory:
         # an update in place is another buffer object over the same slot

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 
+from graphc.backends.cuda import sim
 from graphc.backends.cuda.printers.instructions import TABLE
 from graphc.compiler import compile_graph
 from graphc.loops.scalar import INSTRUCTIONS
@@ -28,7 +29,7 @@ def test_one_table_prints_every_scalar_instruction():
 
 
 @pytest.mark.parametrize("op,dtype", CASES, ids=lambda v: getattr(v, "name", v))
-def test_the_simulator_computes_what_the_reference_says(op, dtype):
+def test_the_simulator_computes_what_the_reference_says(op, dtype, monkeypatch):
     graph, arrays, labels = sample_graph(op, dtype)
     exe = compile_graph(graph, "cuda-sim")
     found = exe(arrays)
@@ -36,6 +37,10 @@ def test_the_simulator_computes_what_the_reference_says(op, dtype):
     for (name, node), label in zip(graph.outputs, labels, strict=True):
         assert found[name].dtype == node.dtype.numpy, label
         assert_close(found[name], exact[name], op.tolerance.get(dtype, 0.0), label)
+    # the second run is translated, and not checked in full: the same bits
+    monkeypatch.setattr(sim, "launch", None)
+    for name, value in exe(arrays).items():
+        assert found[name].tobytes() == value.tobytes(), name
     for k in exe.kernels:
         _is_plain_cuda(k.printed.text)
 
@@ -53,12 +58,16 @@ def test_types_of_16_bits_are_rounded_as_the_reference_does(name, dtype):
 
 
 @pytest.mark.parametrize("op", SLOPES, ids=lambda op: op.name)
-def test_gradients_are_those_of_the_reference(op):
+def test_gradients_are_those_of_the_reference(op, monkeypatch):
     """Of operators that have a rule: others are differentiated through these."""
     slope, arrays = slope_graph(op)
-    found, exact = (compile_graph(slope, target)(arrays) for target in ("cuda-sim", "reference"))
+    exe = compile_graph(slope, "cuda-sim")
+    found, exact = exe(arrays), compile_graph(slope, "reference")(arrays)
     for name, value in exact.items():
         assert_close(found[name], value, 10 * op.tolerance["float64"], f"{op.name}: gradient of {name}")
+    monkeypatch.setattr(sim, "launch", None)
+    for name, value in exe(arrays).items():
+        assert found[name].tobytes() == value.tobytes(), name
 
 
 @pytest.mark.parametrize("name", ["random_bits", "random_uniform", "dropout"])

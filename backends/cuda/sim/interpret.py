@@ -578,7 +578,7 @@ def _call(e: ast.Call) -> Code:
     if name == "ballot":
         return _ballot(e, args)
     if name == "lowest_bit":
-        return lambda g, mask: _lowest_bit(args[0](g, mask))
+        return lambda g, mask: lowest_bit(args[0](g, mask))
     raise SimulationError(f"a function that the simulator does not know: {_show(e)}")
 
 
@@ -645,7 +645,7 @@ def _ballot(e: ast.Call, args: list[Code]) -> Code:
     return run
 
 
-def _lowest_bit(x: Any) -> Any:
+def lowest_bit(x: Any) -> Any:
     """``lowest_bit(word)``: the number of the lowest bit that is set."""
     low = np.asarray(x & (~x + np.uint32(1)))
     return np.log2(np.maximum(low, 1)).astype(np.int32)[()]

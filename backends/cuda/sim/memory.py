@@ -48,6 +48,12 @@ class Memory:
         return f"{self.name} ({self.data.dtype}[{self.data.size}])"
 
     @property
+    def state(self) -> tuple[Any, ...]:
+        """Type and size, and which elements hold a value."""
+        self.full = self.full or bool(self.written.all())
+        return self.data.dtype, self.data.size, self.full or hash(self.written.tobytes())
+
+    @property
     def watched(self) -> bool:
         return self._watch is not None
 
