@@ -20,12 +20,10 @@ from .machine.pool import LaunchList
 from .meetings import Places, places_of
 from .slots import Slot
 
-__all__ = ["BINDINGS", "SMALL", "Binding"]
+__all__ = ["BINDINGS", "Binding"]
 
 BINDINGS = 32
 """Bindings that an executable keeps."""
-SMALL = 200_000
-"""Scalar operations below which a second thread does not pay."""
 
 
 class Binding:

@@ -23,12 +23,12 @@ from graphc.runtime.memory import aligned_empty
 from graphc.runtime.store import ParameterStore, Slot
 from graphc.schedule.launches import Buffer
 
-from .binding import BINDINGS, SMALL, Binding
+from .binding import BINDINGS, Binding
 from .machine.driver_words import LAYOUT
 from .machine.elf import link, map_image
 from .machine.entry import Quick, entry_text, use_entry
 from .machine.loader import cpu_flags
-from .machine.pool import default_threads, driver_text, use_driver
+from .machine.pool import default_threads, driver_text, small_work, use_driver
 from .packing import LoadedProgram, pack, pack_size, pack_type, unpack_size, unpack_type
 
 __all__ = ["PackedProgram", "pack_program"]
@@ -132,7 +132,7 @@ class PackedProgram:
         binding = self._bindings.get(key)
         if binding is None:
             dims = bind_dims(self._graph, args)
-            binding = Binding(self._program, dims, self.store, self.threads if evaluate(self._program.work, dims) > SMALL else 1)
+            binding = Binding(self._program, dims, self.store, self.threads if evaluate(self._program.work, dims) > small_work() else 1)
             self._bindings[key] = binding
             while len(self._bindings) > BINDINGS:
                 self._bindings.popitem(last=False)

@@ -23,11 +23,11 @@ from graphc.runtime.locks import STORE, held_for_forks
 from graphc.runtime.store import ParameterStore
 
 from ..compiled import Compiled
-from .binding import BINDINGS, SMALL, Binding
+from .binding import BINDINGS, Binding
 from .kept import describe, enabled, keep_program, load_program, program_key, unkept
 from .machine.cache import default_cache
 from .machine.entry import Quick
-from .machine.pool import default_threads
+from .machine.pool import default_threads, small_work
 from .machine_facts import Facts, host_facts
 from .measured_walks import measured_walks
 from .packing import LoadedProgram
@@ -233,7 +233,7 @@ class CpuExecutable(Compiled):
 
     def thread_count(self, dims: Mapping[str, int]) -> int:
         """One thread where the work is too small to pay for meeting others."""
-        return self.threads if os.environ.get("GRAPHC_THREADS") or evaluate(self._runs.work, dims) > SMALL else 1
+        return self.threads if evaluate(self._runs.work, dims) > small_work() else 1
 
     def working_bytes(self, dims: Mapping[str, int]) -> int:
         """See :meth:`Lowering.working_bytes`."""

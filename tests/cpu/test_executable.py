@@ -123,10 +123,11 @@ class TestSameBits:
     @pytest.mark.parametrize("threads", [2, 3, 4, 8])
     def test_on_any_number_of_threads(self, threads: int, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("GRAPHC_THREADS", str(threads))
+        monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
         assert self.run(threads) == self.run(1)
 
     def test_small_graphs_run_on_one_thread(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.delenv("GRAPHC_THREADS", raising=False)
+        monkeypatch.setenv("GRAPHC_THREADS", "2")
         e = compile_graph(affine(), "cpu", threads=2)
         e(batch_for(e.graph, 4))
         assert [b.nthreads for b in e._bindings.values()] == [1]
@@ -343,6 +344,7 @@ class TestCallers:
 
     def test_a_fork_computes_the_same(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("GRAPHC_THREADS", "2")
+        monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
         graph, store = predictor()
         e = compile_graph(graph, "cpu", store, threads=2)
         x = batch_for(graph, 200)
@@ -359,7 +361,7 @@ class TestCallers:
 
     def test_the_interpreter_ends_with_a_live_pool(self):
         code = (
-            "import os; os.environ['GRAPHC_THREADS'] = '2'\n"
+            "import os; os.environ |= {'GRAPHC_THREADS': '2', 'GRAPHC_SMALL_WORK': '0'}\n"
             "from tests.cpu.test_executable import *\n"
             "graph, store = predictor()\n"
             "e = compile_graph(graph, 'cpu', store, threads=2)\n"

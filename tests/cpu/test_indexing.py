@@ -76,6 +76,7 @@ def test_duplicates_add_up_in_order(columns, filled, monkeypatch):
     graph, arrays = build_graph(fn, *([] if filled else [base]), index, update)
     for threads in (1, 2, 3):
         monkeypatch.setenv("GRAPHC_THREADS", str(threads))
+        monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
         np.testing.assert_array_equal(next(iter(compile_graph(graph, "cpu")(arrays).values())), wanted)
 
 

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ def training(threads: int | None = 2, seed: int = 0):
 def two_threads(monkeypatch):
     """Small programs too run on all the threads that they were compiled for; limits are not measured in each test."""
     monkeypatch.setenv("GRAPHC_THREADS", "4")
+    monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
     monkeypatch.setattr(peaks, "measured_peaks", lambda threads: peaks.Peaks(threads, 1e11 * threads, (peaks.Level("memory", 0, 2e10, 2e10),)))
 
 
@@ -450,15 +452,11 @@ def test_threads_that_run_and_compile_meanwhile(data):
 @pytest.fixture(scope="module")
 def measured():
     rng = np.random.default_rng(0)
-    before = os.environ.get("GRAPHC_THREADS")
-    os.environ["GRAPHC_THREADS"] = "4"
-    try:
+    with mock.patch.dict(os.environ, GRAPHC_THREADS="4", GRAPHC_SMALL_WORK="0"):
         model = training()
         with gc.profile() as p:
             for _ in range(5):
                 model.train_on_batch(rng.normal(size=(60, 20)).astype("float32"), rng.integers(0, 5, 60))
-    finally:
-        os.environ.pop("GRAPHC_THREADS") if before is None else os.environ.__setitem__("GRAPHC_THREADS", before)
     return model, p
 
 

@@ -59,6 +59,7 @@ def test_samples_pass_the_checks(name: str, mode: str):
 
 def assert_same_bits_for_any_number_of_threads(graph, arrays, labels, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_THREADS", "3")  # otherwise small graphs run on one thread
+    monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
     e = compile_graph(graph, "cpu")
     results = []
     for threads in (1, 2, 3, 3):

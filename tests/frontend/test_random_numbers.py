@@ -53,6 +53,7 @@ def test_an_empty_batch(target):
 
 def test_bits_do_not_depend_on_the_number_of_threads(compiled, monkeypatch):
     monkeypatch.setenv("GRAPHC_THREADS", "3")
+    monkeypatch.setenv("GRAPHC_SMALL_WORK", "0")
     e = gc.compile(everything, gc.spec("N", 2), target="cpu")
     results = []
     for threads in (1, 2, 3):

@@ -152,7 +152,7 @@ def measured(name: str = "mlp") -> tuple[Any, Any]:
     model = _model(name, threads=2)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 64)).astype("float32"), rng.integers(0, 10, 64)
-    with mock.patch.dict(os.environ, GRAPHC_THREADS="2"):  # small programs take two threads only when they are told to
+    with mock.patch.dict(os.environ, GRAPHC_SMALL_WORK="0"):  # small programs take two threads only when they are told to
         for _ in range(2):  # once to compile
             with gc.profile() as p:
                 for _ in range(5):

@@ -93,7 +93,7 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Complet
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        env={**os.environ, "GRAPHC_THREADS": "2", **environment},
+        env={**os.environ, "GRAPHC_THREADS": "2", "GRAPHC_SMALL_WORK": "0", **environment},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

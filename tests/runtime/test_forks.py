@@ -206,7 +206,7 @@ def test_a_pool_of_new_processes(method, tmp_path):
     script.write_text(f"import runpy, sys\nsys.path.insert(0, '.')\n{SPAWN}")
     done = subprocess.run(
         [sys.executable, str(script), method, str(tmp_path / "m")], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
-        env={**os.environ, "GRAPHC_THREADS": "2", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "GRAPHC_THREADS": "2", "GRAPHC_SMALL_WORK": "0", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 

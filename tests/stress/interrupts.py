@@ -51,7 +51,7 @@ print("end")
 # -- processes that end --------------------------------------------------------------------------------------------------------
 def _start(folder: Path, cache: Path) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
-    env = {**os.environ, "GRAPHC_CACHE": str(cache), "GRAPHC_THREADS": "2", "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "GRAPHC_CACHE": str(cache), "GRAPHC_THREADS": "2", "GRAPHC_SMALL_WORK": "0", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(folder)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -217,7 +217,7 @@ def notebook(count: int, seed: int) -> None:
 def cells(count: int, seed: int = 0, patience: float = 1800) -> dict[str, Any]:
     """Runs a notebook that is interrupted so many times; what it told."""
     with tempfile.TemporaryDirectory() as cache:
-        env = {**os.environ, "GRAPHC_CACHE": cache, "GRAPHC_THREADS": "2", "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "GRAPHC_CACHE": cache, "GRAPHC_THREADS": "2", "GRAPHC_SMALL_WORK": "0", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-X", "faulthandler", "-m", "tests.stress.interrupts", "--notebook", str(count), "--seed", str(seed)]
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=patience)
         lost = done.stderr.count("Exception ignored in")  # Python drops what comes while it frees an object in Python code

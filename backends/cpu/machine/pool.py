@@ -26,7 +26,7 @@ from . import driver_words as w
 from .cache import default_cache
 from .elf import keep_for_good
 
-__all__ = ["LaunchList", "Pool", "default_threads", "driver_entry", "driver_text", "get_pool", "use_driver"]
+__all__ = ["LaunchList", "Pool", "default_threads", "driver_entry", "driver_text", "get_pool", "small_work", "use_driver"]
 
 PATIENCE = 3000
 MAX_DEPTH = 16
@@ -45,6 +45,14 @@ def default_threads() -> int:
             raise SettingError(f"GRAPHC_THREADS={asked!r} is not a number of threads", hint="GRAPHC_THREADS=2, or nothing for all that there are")
         count = min(count, int(asked))
     return max(count, 1)
+
+
+def small_work() -> int:
+    """Scalar operations of a run up to which a second thread does not pay: GRAPHC_SMALL_WORK, else 200,000 (0: it always does)."""
+    asked = os.environ.get("GRAPHC_SMALL_WORK", "")
+    if asked and not asked.isdigit():
+        raise SettingError(f"GRAPHC_SMALL_WORK={asked!r} is not a number of operations", hint="GRAPHC_SMALL_WORK=0 runs the smallest programs on all threads too")
+    return int(asked) if asked else 200_000
 
 
 @cache
