@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -49,41 +48,47 @@ LARGE = 100
 REPORT = "graphc cache clear; this is a defect of graphc, unless its files were changed while it ran"
 
 
-@dataclass(eq=False)
 class Making:
     """How a program comes from its graph; each step is done when somebody asks for it. ``stored`` has the layouts of parameters before, and
     ``fixed`` those that stay."""
 
-    graph: Graph
-    stored: Mapping[str, Layout]
-    fixed: Mapping[str, Layout]
-    trains: bool
-    facts: Facts
-    progress: Any
+    # no cached_property: before Python 3.12 it lets one thread at a time compile anything
 
-    @cached_property
+    def __init__(self, graph: Graph, stored: Mapping[str, Layout], fixed: Mapping[str, Layout], trains: bool, facts: Facts, progress: Any):
+        self.graph, self.stored, self.fixed, self.trains, self.facts, self.progress = graph, stored, fixed, trains, facts, progress
+        self._lowered: Lowered | None = None
+        self._schedule: Schedule | None = None
+        self._program: Program | None = None
+
+    @property
     def lowered(self) -> Lowered:
         from graphc.passes.pipeline import Settings, lower
 
-        return lower(self.graph, Settings(self.facts.width, self.fixed, may_choose=self.trains))
+        if self._lowered is None:
+            self._lowered = lower(self.graph, Settings(self.facts.width, self.fixed, may_choose=self.trains))
+        return self._lowered
 
-    @cached_property
+    @property
     def layouts(self) -> dict[str, Layout]:
         """The layouts of parameters from now on: training may choose."""
         chosen = self.lowered.layouts if self.trains else {}
         return {n: chosen.get(n, layout) for n, layout in self.stored.items()}
 
-    @cached_property
+    @property
     def schedule(self) -> Schedule:
         from graphc.schedule.program import schedule_graph
 
-        return schedule_graph(self.lowered.graph, self.layouts, self.facts.limits())
+        if self._schedule is None:
+            self._schedule = schedule_graph(self.lowered.graph, self.layouts, self.facts.limits())
+        return self._schedule
 
-    @cached_property
+    @property
     def program(self) -> Program:
         from .program import Program
 
-        return Program(self.schedule, self.facts, self.progress)
+        if self._program is None:
+            self._program = Program(self.schedule, self.facts, self.progress)
+        return self._program
 
 
 class CpuExecutable(Compiled):
@@ -137,7 +142,7 @@ class CpuExecutable(Compiled):
             for n in names:
                 self.store.relayout(n, layouts[n])
                 self.store.slots[n].fixed = True
-        self._layout_key = None if self.store is None else tuple(slots[n].layout for n in names)  # another thread may change them before this one is done
+        self._layout_key = None if self.store is None else tuple(layouts[n] for n in names)  # another thread may change them before this one is done
         self._runs: Program | LoadedProgram = making.program if found is None else found[1]
         self._entry = found[0] if found is not None else keep_program(key, making.program, layouts) if key else None
         self._bindings.clear()

@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc import nn, optim
-from graphc.backends.cpu import executable
+from graphc.backends.cpu import program as programs
 from tests.stress.many_threads import run, together
 
 from . import test_forks
@@ -97,7 +97,7 @@ def test_a_layout_chosen_while_another_program_compiles(monkeypatch):
     m = model()
     x, _ = batch()
     wanted = model().predict(x)
-    program = executable.Program
+    program = programs.Program
     compiled = []
 
     def slow(*args, **kwargs):
@@ -107,7 +107,7 @@ def test_a_layout_chosen_while_another_program_compiles(monkeypatch):
             together(1, lambda k: m._function("train_step").executable, PATIENCE)
         return made
 
-    monkeypatch.setattr(executable, "Program", slow)
+    monkeypatch.setattr(programs, "Program", slow)
     np.testing.assert_allclose(m.predict(x), wanted, rtol=1e-4, atol=1e-5)
     assert compiled and not m.store["body.0.weight"].layout.is_row_major
 
