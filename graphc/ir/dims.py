@@ -301,13 +301,20 @@ def _bound(x: Size, ranges: Mapping[str, Size], high: bool) -> Size:
                 if use_high:
                     edge = floordiv(_bound(base.num, ranges, True), base.den)
                 else:
-                    edge = 0
+                    edge = min(_least(base, ranges), 0)
             else:
                 edge = atom(base)
             for _ in range(p):
                 value = value * edge
         total = total + value
     return total
+
+
+def _least(f: FloorDiv, ranges: Mapping[str, Size]) -> int:
+    """The least value of a quotient of axes, which may be negative; 0 for others: they are parts of indices."""
+    plain = isinstance(f.num, Expr) and all(isinstance(b, Sym) and b.name in ranges for mono, _ in f.num.terms for b, _p in mono)
+    least = _bound(f.num, ranges, False) if plain and isinstance(f.den, int) else 0
+    return floordiv(least, f.den) if isinstance(least, int) else 0  # type: ignore[return-value]
 
 
 def upper(x: Size, ranges: Mapping[str, Size]) -> Size:

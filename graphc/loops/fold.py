@@ -16,7 +16,8 @@ class Fold:
     """``out[o] = combine over i of value(o, i)``: ``outer`` are the sizes of the result, ``inner`` those folded over.
 
     ``value(b, outer_index, inner_index)`` builds the scalar with a :class:`graphc.loops.build.PointBuilder`; ``combine`` is
-    the scalar instruction and ``neutral`` its neutral element (the result where ``inner`` is empty).
+    the scalar instruction and ``neutral`` its neutral element (the result where ``inner`` is empty). Where ``outer`` has other axes than the
+    result, ``place(outer_index)`` is the index in the result, each of which stands at one place.
     """
 
     outer: tuple[Size, ...]
@@ -24,3 +25,4 @@ class Fold:
     value: Callable[..., Scalar]
     combine: str
     neutral: float
+    place: Callable[[tuple[Size, ...]], tuple[Size, ...]] = lambda outer: outer

@@ -25,15 +25,18 @@ def contraction_of(value: Scalar, outer: Sequence[Axis], inner: Sequence[Axis]) 
 
     The left operand may be read under conditions (padding), and its address may divide (a stride read from the other side).
     The axes of K are ordered for a left operand that lies channels-last: the innermost one walks memory by the smallest step.
-    Axes on which conditions of single rows depend stay outside: the innermost loop has no conditions but for whole tiles.
+    Axes on which conditions of single rows depend stay outside: the innermost loop has no conditions but for whole tiles. The right
+    operand may be read under conditions for whole tiles that the left one is read under as well.
     """
     if value.op != "mul" or not inner or any(x.op != "load" for x in value.args):
         return None
     a, b = value.args
-    if b.args:
+    if not set(conditions(b)) <= set(conditions(a)):
         a, b = b, a
-    if b.args:
+    shared = conditions(b)
+    if not set(shared) <= set(conditions(a)):
         return None
+    b = Scalar.make("load", (), b.dtype, b.attr)
     left, right = scalar_symbols(a), scalar_symbols(b)
     columns = [x for x in outer if x.name in right and x.name not in left]
     rows = [x for x in outer if x.name in left and x.name not in right]
@@ -43,6 +46,8 @@ def contraction_of(value: Scalar, outer: Sequence[Axis], inner: Sequence[Axis]) 
     n, m = columns[0], max(rows, key=lambda x: place.get(x.name, -1))
     if isinstance(m.size, int) and m.size < FEW:
         m = max(rows, key=lambda x: (_size(x), place.get(x.name, -1)))
+    if any(m.name in scalar_symbols(c) for c in shared):
+        return None
     held = _beside(a, m.name)
     if all(x.name in held for x in inner):
         return None

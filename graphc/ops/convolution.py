@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import DTypeError, ShapeError
-from ..ir.dims import Size, evaluate, floordiv, prod
+from ..ir.dims import Size, cdiv, evaluate, floordiv, prod
 from ..ir.dtypes import promote
 from ..ir.node import Node
 from ..ir.op import Sample, lookup, sugar
@@ -143,30 +144,60 @@ def _numpy(
     return out
 
 
+def _phases(node: Node) -> list[int]:
+    """How many phases the result has along each spatial axis: with holes between elements of x, places that are as far apart as those see
+    the same elements of the kernel, and the others no others. 1 where that is not so regular."""
+    a = node.attrs
+    regular = (
+        s == 1 and isinstance(lo, int) and math.gcd(d, hole) == 1 and floordiv(out, hole) * hole == out
+        for s, (lo, _), d, hole, out in zip(a["stride"], a["padding"], a["dilation"], a["input_dilation"], node.shape[2:], strict=True)
+    )
+    return [hole if yes else 1 for yes, hole in zip(regular, a["input_dilation"], strict=True)]
+
+
 def _nest(b: Any, node: Node) -> Fold:
     x, w = node.inputs
     a = node.attrs
     per_group = floordiv(w.shape[0], a["groups"])
+    phases = _phases(node)
+
+    def split(outer: tuple[Size, ...]) -> list[tuple[Size, Size]]:
+        """Of each spatial axis, the period in which a place lies and its phase."""
+        left = iter(outer[2:])
+        return [(next(left), next(left) if n > 1 else 0) for n in phases]
+
+    def place(outer: tuple[Size, ...]) -> tuple[Size, ...]:
+        return (*outer[:2], *(q * n + r for n, (q, r) in zip(phases, split(outer), strict=True)))
 
     def value(b: Any, outer: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:
-        n, o, *place = outer
+        n, o = outer[:2]
         c, *offset = inner
         index: list[Size] = [n, c if a["groups"] == 1 else floordiv(o, per_group, b.ranges) * w.shape[1] + c]
-        conditions = []
-        for p, k, s, (lo, hi), d, hole, size in zip(
-            place, offset, a["stride"], a["padding"], a["dilation"], a["input_dilation"], x.shape[2:], strict=True
+        kernel: list[Size] = []
+        conditions, both = [], []
+        for count, (q, r), k, s, (lo, hi), d, hole, size, taps in zip(
+            phases, split(outer), offset, a["stride"], a["padding"], a["dilation"], a["input_dilation"], x.shape[2:], w.shape[2:], strict=True
         ):
-            at = p * s - lo + k * d
+            if count > 1:  # the first element of the kernel that meets one of x, and every so manieth after it
+                first = (lo - r) * pow(d, -1, hole)
+                k = first - floordiv(first, hole, b.ranges) * hole + k * hole
+                if floordiv(taps, hole) * hole != taps:
+                    both.append(b.inside(k, taps))
+            at = (q * count + r) * s - lo + k * d
+            kernel.append(k)
+            inside = b.inside(floordiv(at, hole, b.ranges), size) if count > 1 else b.inside(at, _dilated(size, hole))
             # without padding every window lies inside by the size rule
             if not (isinstance(lo, int) and lo <= 0 and isinstance(hi, int) and hi <= 0):
-                conditions.append(b.inside(at, _dilated(size, hole)))
+                conditions.append(inside)
             if hole != 1:
-                conditions.append(b.divisible(at, hole))
+                conditions += [] if count > 1 else [b.divisible(at, hole)]
                 at = floordiv(at, hole, b.ranges)
             index.append(at)
-        return b.guarded(x, tuple(index), conditions, 0) * b.value(w, (o, *inner))
+        return b.guarded(x, tuple(index), both + conditions, 0) * b.guarded(w, (o, c, *kernel), both, 0)
 
-    return Fold(node.shape, (w.shape[1], *w.shape[2:]), value, "add", 0.0)
+    spatial = (s for out, n in zip(node.shape[2:], phases, strict=True) for s in ((floordiv(out, n), n) if n > 1 else (out,)))
+    taps = (cdiv(k, n) for k, n in zip(w.shape[2:], phases, strict=True))
+    return Fold((*node.shape[:2], *spatial), (w.shape[1], *taps), value, "add", 0.0, place)
 
 
 # -- gradients: an index p * stride = j * hole + low - k * dilation read from the other side ---------------------------------

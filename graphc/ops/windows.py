@@ -10,14 +10,15 @@ import numpy as np
 
 from ..errors import DTypeError, ShapeError, TraceError
 from ..ir.dims import Expr, Size, evaluate, floordiv, prod
-from ..ir.dtypes import DType
+from ..ir.dtypes import DType, int32, uint8
 from ..ir.node import Node
 from ..ir.op import Sample, lookup
 from ..ir.types import TensorType
 from ..loops.fold import Fold
-from .define import NUMERIC, as_node, primitive, rand, show
+from .define import NUMERIC, as_node, constant, primitive, rand, show
 from .elementwise import eq, logical_and, logical_not, logical_or, where
-from .views import at_least, pad
+from .generate import iota
+from .views import at_least, broadcast_to, pad, reshape
 from .views import slice as slice_
 
 __all__ = ["fits", "per_axis", "reduce_window", "window_size"]
@@ -158,15 +159,24 @@ def _grad_add(n: Node, g: Node) -> Node:
 
 
 def _grad_max(n: Node, g: Node) -> Node:
-    """One strided slice for each place in the window; the first that equals the maximum gets the gradient."""
+    """The first element of a window that equals its maximum gets the gradient.
+
+    Where windows stand side by side every element lies in one of them: it looks up which element of that one has won. Else it is a sum
+    of strided slices, one for each place in the window.
+    """
     x, a = n.inputs[0], n.attrs
     lows, highs = tuple(lo for lo, _ in a["padding"]), tuple(hi for _, hi in a["padding"])
     padded = pad(x, lows, highs, value=_neutral("max", x.dtype))
+    places = list(itertools.product(*map(range, a["window"])))
+    hits = []
+    for offset in places:
+        starts = tuple(o * d for o, d in zip(offset, a["dilation"], strict=True))
+        hits.append((starts, eq(slice_(padded, starts, n.shape, a["strides"]), n)))
+    if a["strides"] == a["window"] and max(a["dilation"]) == 1 and len(places) < 255:
+        return slice_(_to_winners(n, g, [hit for _, hit in hits], padded.shape), lows, x.shape)
     taken: Node | None = None
     total: Node | None = None
-    for offset in itertools.product(*map(range, a["window"])):
-        starts = tuple(o * d for o, d in zip(offset, a["dilation"], strict=True))
-        hit = eq(slice_(padded, starts, n.shape, a["strides"]), n)
+    for starts, hit in hits:
         first = hit if taken is None else logical_and(hit, logical_not(taken))
         taken = hit if taken is None else logical_or(taken, hit)
         rest = [full - start - (out - 1) * s - 1 for full, start, out, s in zip(padded.shape, starts, n.shape, a["strides"], strict=True)]
@@ -174,6 +184,23 @@ def _grad_max(n: Node, g: Node) -> Node:
         total = part if total is None else total + part
     assert total is not None
     return slice_(total, lows, x.shape)
+
+
+def _to_winners(n: Node, g: Node, hits: list[Node], whole: Sequence[Size]) -> Node:
+    """``g`` of each window at its first hit, 0 elsewhere, for windows side by side that fill ``whole`` but for what is left over."""
+    winner = constant(255, uint8)
+    for k, hit in reversed(list(enumerate(hits))):
+        winner = where(hit, constant(k, uint8), winner)
+    window = n.attrs["window"]
+    tiles = tuple(s for pair in zip(n.shape, window, strict=True) for s in pair)
+
+    def inside(v: Node) -> Node:
+        return broadcast_to(reshape(v, tuple(s for d in n.shape for s in (d, 1))), tiles)
+
+    number = reshape(iota((prod(window),), 0, int32).cast(uint8), tuple(s for w in window for s in (1, w)))
+    spread = where(eq(inside(broadcast_to(winner, n.shape)), broadcast_to(number, tiles)), inside(g), 0.0)
+    covered = tuple(out * w for out, w in zip(n.shape, window, strict=True))
+    return pad(reshape(spread, covered), (0,) * n.ndim, tuple(s - c for s, c in zip(whole, covered, strict=True)))
 
 
 reduce_window = primitive(

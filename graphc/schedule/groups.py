@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from ..errors import CompileError
-from ..ir.dims import Expr, Size, Sym, atom, coefficient, floordiv, prod, sym, symbols
+from ..ir.dims import Expr, FloorDiv, Size, Sym, atom, coefficient, floordiv, prod, substitute, sym, symbols
 from ..ir.graph import Graph
 from ..ir.layout import Layout, row_major
 from ..ir.node import Node, toposort
@@ -261,13 +262,44 @@ def _place_point(g: Grouping, node: Node) -> None:
     if _join_sibling(g, home, node, probe, body):
         return
     group = g.new_group("map")
-    group.outer = [a for a in probe if a.size != 1]
+    parts = [_divided(g, body, a) if node in g.forced and g.layout(node).is_row_major else [a] for a in probe]
+    group.outer = [a for part in parts for a in part if a.size != 1]
     group.full = tuple(group.outer)
-    idx = tuple(0 if a.size == 1 else sym(a.name) for a in probe)
+    idx = tuple(_position_in(part) for part in parts)
     group.index[node] = idx
     group.body[node] = g.builder(group.ranges).define(node, idx)
     group.anchor = node
     g.home[node] = group
+
+
+def _divided(g: Grouping, body: Scalar, a: Axis) -> list[Axis]:
+    """An axis of a copy as several, where what is read divides its index: a reshape of what does not lie row by row. Runs as long as a
+    tile's rows stay one axis: lanes do not reach over their ends."""
+    sizes = sorted(d for d in _divisors(body, a.name) if isinstance(a.size, int) and a.size % d == 0)
+    if all(d % g.limits.tile[1] == 0 for d in sizes) or any(y % x for x, y in pairwise(sizes)):
+        return [a]
+    bounds = [1, *sizes, a.size]
+    return g.axes(floordiv(high, low) for low, high in reversed(list(pairwise(bounds))))
+
+
+def _divisors(body: Scalar, name: str) -> set[int]:
+    """The numbers by which loads divide an axis."""
+    atoms = [b for t in loads(body) for e in t.attr[1] if isinstance(e, Expr) for mono, _ in e.terms for b, _p in mono]
+    found: set[int] = set()
+    for b in atoms:
+        if isinstance(b, FloorDiv):
+            if isinstance(b.num, Expr):
+                atoms += [c for mono, _ in b.num.terms for c, _p in mono]
+            if isinstance(b.den, int) and name in symbols(b.num):
+                found.add(b.den)
+    return found
+
+
+def _position_in(axes: list[Axis]) -> Size:
+    at: Size = 0
+    for a in axes:
+        at = at * a.size + (0 if a.size == 1 else sym(a.name))
+    return at
 
 
 def _join_sibling(g: Grouping, home: Group | None, node: Node, probe: list[Axis], body: Scalar) -> bool:
@@ -402,24 +434,25 @@ def _place_fold(g: Grouping, node: Node) -> None:
 
     builder = g.builder({a.name: a.size for a in (*outer, *inner)})
     value = fold.value(builder, at(outer), at(inner))
+    place = fold.place(at(outer))
     live_outer = [a for a in outer if a.size != 1]
     live_inner = [a for a in inner if a.size != 1]
     if node.op.kind == "contract" and fold.combine == "add" and (g.limits.tiled_folds or g.limits.any_folds):
         find = any_contraction_of if g.limits.any_folds else contraction_of
         contract = find(value, live_outer, live_inner)
         if contract is not None and (g.limits.any_folds or _tiles(g, contract)):
-            _open_contract(g, node, contract, live_outer, at(outer))
+            _open_contract(g, node, contract, live_outer, place)
             return
     producers = g.targets(value)
     home = g.latest(producers)
     if home is not None:
-        reason = _join_fold(g, home, node, fold, value, live_outer, live_inner, at(outer))
+        reason = _join_fold(g, home, node, fold, value, live_outer, live_inner, place)
         for p in producers:
             if g.home.get(p) is home:
                 g.note(p, node, not reason, reason or "folded where it is made: same row kernel")
         if not reason:
             return
-    group = _open_fold(g, node, FoldMember(value, fold.combine, fold.neutral, 0), live_outer, live_inner, at(outer))
+    group = _open_fold(g, node, FoldMember(value, fold.combine, fold.neutral, 0), live_outer, live_inner, place)
     group.full = tuple(sorted(group.full, key=lambda a: _position(node, fold, outer, inner, a)))
 
 
@@ -483,7 +516,7 @@ def _join_fold(
         home.kind = "row"
         home.inner = [a for a in home.full if a.name in folded]
         home.outer = [a for a in home.full if a.name not in folded]
-    home.index[node] = tuple(mapping[axis_name(i)] if axis_name(i) else i for i in at)  # type: ignore[index]
+    home.index[node] = tuple(substitute(i, mapping) for i in at)
     home.folds[node] = FoldMember(value, fold.combine, fold.neutral, len(home.folds))
     g.home[node] = home
     return ""

@@ -30,6 +30,12 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] =
     "grouped": (N, (8, 9, 7), (12, 4, 3, 3), {"padding": 1, "groups": 2}),
     "each channel": (N, (9, 8, 8), (9, 1, 3, 3), {"padding": 1, "groups": 9}),
     "holes": (2, (4, 6, 5), (8, 4, 3, 3), {"padding": 2, "input_dilation": 2}),
+    "phases": (N, (8, 12, 6), (16, 8, 3, 3), {"padding": 1, "stride": 2}),
+    "phases of three": (N, (5, 9, 12), (7, 5, 4, 3), {"padding": 1, "stride": 3}),
+    "phases, dilated": (2, (8, 8, 12), (8, 8, 3, 3), {"padding": 1, "stride": 2, "dilation": 3}),
+    "phases, grouped": (N, (8, 8, 12), (8, 4, 3, 3), {"padding": 1, "stride": 2, "groups": 2}),
+    "transposed": (N, (8, 6, 5), (12, 8, 4, 4), {"padding": 2, "input_dilation": 2}),
+    "beyond the kernel": (2, (6, 8, 12), (8, 6, 1, 2), {"stride": (2, 3)}),
 }
 
 
@@ -81,7 +87,20 @@ def test_every_convolution_of_a_layer_and_its_gradients_is_tiled():
     assert kinds["conv"] == "contract"
 
 
-@pytest.mark.parametrize("name", ["same", "strided", "holes", "one channel"])
+@pytest.mark.parametrize("name", ["phases", "phases of three", "transposed"])
+def test_no_product_with_a_hole_is_made(name: str):
+    """As many products as the forward convolution has, or fewer."""
+    _, image, kernel, options = CASES[name]
+    graph, b = layer((4, image, kernel, options))
+    places = np.prod(next(n for n in graph.nodes if n.op.name == "conv").shape)
+    most = places * np.prod(kernel[1:]) // np.prod(options.get("input_dilation", 1)) ** 2 * 1.8  # (kernels are no multiple of the stride)
+    found = [k.launch.nest for k in compile_graph(graph, "cpu", b.store).kernels if k.launch.nest.contract is not None]
+    assert len(found) == 3
+    for nest in found:
+        assert np.prod([a.size for a in (*nest.outer, *nest.contract.k)]) <= most, nest.name
+
+
+@pytest.mark.parametrize("name", ["same", "strided", "holes", "phases", "phases of three", "transposed", "one channel"])
 def test_no_kernel_leaves_its_memory(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CHECK", "bounds")
     compare(CASES[name], 3)

@@ -141,3 +141,17 @@ def test_parts_have_the_moments_of_the_whole(shape, axes):
     center, spread = gc.compile(lambda x: ops.moments(x, axes), gc.spec("N", *shape[1:]) if len(axes) > 1 else gc.spec(*shape))(x)
     np.testing.assert_allclose(center, x.mean(axes, dtype=np.float64), rtol=4e-6)
     np.testing.assert_allclose(spread, x.astype(np.float64).var(axes), rtol=2e-5)
+
+
+def test_a_copy_walks_the_axes_of_what_it_reads():
+    def f(x, w, v):
+        return ops.conv(x, w).flatten(1) @ v
+
+    s = schedule(f, (3, 2, 9, 9), (5, 2, 3, 3), (5 * 7 * 7, 11))
+    (copy,) = [i.nest for i in s.launches() if i.nest.name == "reshape"]
+    assert [a.size for a in copy.outer] == [3, 5, 49]
+
+
+def test_the_gradient_of_pooling_is_one_pass():
+    s = schedule(sensitivities(lambda x: ops.max_pool2d(x, 2), 1), (4, 3, 5, 5), (4, 3, 10, 10))
+    assert traffic(s, 4 * 3 * 10 * 10) == [("row", 1, 1)]

@@ -100,6 +100,20 @@ def tile_shape(nest: Nest, buffers: dict, facts: Facts) -> tuple[int, int]:  # t
         lanes //= 2
     if c.n.size == 1:
         lanes = 1  # a matrix times a vector
-    while rows > 1 and isinstance(c.m.size, int) and c.m.size <= rows // 2:
-        rows //= 2
-    return rows, lanes
+    vectors = -(-lanes * c.a.dtype.itemsize // (facts.width * 4))
+    return (_rows(c.m.size, rows, vectors), lanes) if isinstance(c.m.size, int) else (rows, lanes)
+
+
+CHAINS = 8
+"""Vectors of sums that keep two units busy, each of which takes four cycles."""
+
+
+def _rows(m: int, usual: int, vectors: int) -> int:
+    """The height of tiles of so many vectors a row: as usual, or one that leaves fewer rows empty. All of a short axis may be one tile, in
+    twice the registers at most."""
+
+    def time(rows: int) -> int:
+        return -(-m // rows) * (max(rows * vectors, CHAINS) + 1)
+
+    best = min((r for r in range(1, m + 1) if r <= usual or (r == m and r * vectors <= 2 * usual)), key=time, default=1)
+    return best if m < usual or 12 * time(best) < 11 * time(usual) else usual
