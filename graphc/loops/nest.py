@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..ir.dims import Size
 from ..ir.node import Node
-from .scalar import Scalar
+from .scalar import Scalar, scalar_symbols
 
 __all__ = ["Acc", "Axis", "Contract", "Nest", "Scatter", "Stage", "Write"]
 
@@ -58,7 +58,8 @@ class Contract:
     """``acc[batch, m, n] = sum over k of a * b``; ``a`` and ``b`` are loads with affine addresses, or scalar IR over such
     loads (a prologue).
 
-    ``m``, along which only ``a`` varies, and ``n``, along which only ``b`` does, are one axis each; ``batch`` are the other axes
+    ``m``, along which only ``a`` varies, and ``n``, along which only ``b`` does, are one axis each. Or both vary along ``n``, side by side in
+    memory (each channel by itself): a lanewise contraction. ``batch`` are the other axes
     of the outer space; ``k`` are summed over, the last one innermost. Where there are several, ``a`` may be a load under conditions
     and at any address that is affine in the last of them: a convolution.
     """
@@ -69,6 +70,10 @@ class Contract:
     k: tuple[Axis, ...]
     a: Scalar
     b: Scalar
+
+    @property
+    def is_lanewise(self) -> bool:
+        return self.n.name in scalar_symbols(self.a)
 
 
 @dataclass(frozen=True, slots=True)

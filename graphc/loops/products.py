@@ -2,7 +2,8 @@
 
 A convolution is a contraction whose left operand is read through an index map: each output place reads a window of x. What
 a tile of the result needs is the same as for a matrix product: an axis M along which only the left operand varies, an axis N
-along which only the right one does, and axes K that are summed over. All other axes are walked tile by tile.
+along which only the right one does, and axes K that are summed over. All other axes are walked tile by tile. Where each channel is
+convolved by itself, both operands vary along the channels: that axis is N then, and products are made lane by lane.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ def contraction_of(value: Scalar, outer: Sequence[Axis], inner: Sequence[Axis]) 
         return None
     b = Scalar.make("load", (), b.dtype, b.attr)
     left, right = scalar_symbols(a), scalar_symbols(b)
-    columns = [x for x in outer if x.name in right and x.name not in left]
+    place = _places(a)
     rows = [x for x in outer if x.name in left and x.name not in right]
+    columns = [x for x in outer if x.name in right and x.name not in left]
+    if not columns:  # lanewise, along the axis that lies innermost
+        columns = sorted((x for x in outer if x.name in right), key=lambda x: -place.get(x.name, -1))
     if not columns or not rows:
         return None
-    place = _places(a)
     n, m = columns[0], max(rows, key=lambda x: place.get(x.name, -1))
     if isinstance(m.size, int) and m.size < FEW:
         m = max(rows, key=lambda x: (_size(x), place.get(x.name, -1)))

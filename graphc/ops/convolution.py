@@ -158,21 +158,21 @@ def _phases(node: Node) -> list[int]:
 def _nest(b: Any, node: Node) -> Fold:
     x, w = node.inputs
     a = node.attrs
-    per_group = floordiv(w.shape[0], a["groups"])
-    phases = _phases(node)
+    groups, phases = a["groups"], _phases(node)
+    each = floordiv(w.shape[0], groups)
 
     def split(outer: tuple[Size, ...]) -> list[tuple[Size, Size]]:
         """Of each spatial axis, the period in which a place lies and its phase."""
-        left = iter(outer[2:])
+        left = iter(outer[3:])
         return [(next(left), next(left) if n > 1 else 0) for n in phases]
 
     def place(outer: tuple[Size, ...]) -> tuple[Size, ...]:
-        return (*outer[:2], *(q * n + r for n, (q, r) in zip(phases, split(outer), strict=True)))
+        return (outer[0], outer[1] * each + outer[2], *(q * n + r for n, (q, r) in zip(phases, split(outer), strict=True)))
 
     def value(b: Any, outer: tuple[Size, ...], inner: tuple[Size, ...]) -> Any:
-        n, o = outer[:2]
+        n, group = outer[:2]
         c, *offset = inner
-        index: list[Size] = [n, c if a["groups"] == 1 else floordiv(o, per_group, b.ranges) * w.shape[1] + c]
+        index: list[Size] = [n, group * w.shape[1] + c]
         kernel: list[Size] = []
         conditions, both = [], []
         for count, (q, r), k, s, (lo, hi), d, hole, size, taps in zip(
@@ -193,11 +193,11 @@ def _nest(b: Any, node: Node) -> Fold:
                 conditions += [] if count > 1 else [b.divisible(at, hole)]
                 at = floordiv(at, hole, b.ranges)
             index.append(at)
-        return b.guarded(x, tuple(index), both + conditions, 0) * b.guarded(w, (o, c, *kernel), both, 0)
+        return b.guarded(x, tuple(index), both + conditions, 0) * b.guarded(w, (group * each + outer[2], c, *kernel), both, 0)
 
     spatial = (s for out, n in zip(node.shape[2:], phases, strict=True) for s in ((floordiv(out, n), n) if n > 1 else (out,)))
     taps = (cdiv(k, n) for k, n in zip(w.shape[2:], phases, strict=True))
-    return Fold((*node.shape[:2], *spatial), (w.shape[1], *taps), value, "add", 0.0, place)
+    return Fold((node.shape[0], groups, each, *spatial), (w.shape[1], *taps), value, "add", 0.0, place)
 
 
 # -- gradients: an index p * stride = j * hole + low - k * dilation read from the other side ---------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..ir.dims import Expr, Size, Sym, coefficient, sym, symbols
+from ..ir.dims import Expr, Size, Sym, coefficient, floordiv, sym, symbols
 from ..ir.graph import Graph, Input
 from ..ir.layout import Layout, channels_last
 from ..ir.node import Node
@@ -69,10 +69,12 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
             x = _rebase(x, base, Node.make(lookup("relayout"), (base,), layout=channels_last(base.ndim)))
         right, index = as_read.b.attr
         if not (right in channels and symbols(index[1]) == {as_read.n.name}):
-            place = {e: i for i, e in enumerate(as_given.b.attr[1])}
-            order = [place[sym(a.name)] for a in (*as_given.k, as_given.n) if sym(a.name) in place]
+            place = {name: i for i, e in enumerate(as_given.b.attr[1]) for name in symbols(e)}
+            order = list(dict.fromkeys(place[a.name] for a in (*as_given.k, as_given.n) if a.name in place))
             rest = [i for i in range(kernel.ndim) if i not in order]
-            wanted = Layout((*rest, *order), panels(kernel, as_given.n.size))
+            lanes = panels(kernel, as_given.n.size)
+            whole = as_given.n.size == kernel.shape[order[-1]] or floordiv(as_given.n.size, lanes) * lanes == as_given.n.size
+            wanted = Layout((*rest, *order), lanes if whole else 0)  # no panel is of two groups
             if not own(by_node.get(kernel), wanted):
                 kernel = Node.make(lookup("relayout"), (kernel,), layout=wanted)
         return None if (x, kernel) == ins else Node.make(node.op, (x, kernel), **node.attrs)

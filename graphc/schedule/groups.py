@@ -565,11 +565,17 @@ def _tiles(g: Grouping, c: Contract) -> bool:
     """Whether the left operand's address is affine in the innermost axis of K, and the right one's is the last stored axis along N."""
     if any(coefficient(e, c.k[-1].name) is None for e in c.a.attr[1]):
         return False
-    base, index = c.b.attr
+    index = c.b.attr[1]
     if not index or any(coefficient(e, k.name) is None for e in index for k in c.k):
         return False
+    return _in_lanes(g, c.b, c.n) and (not c.is_lanewise or _in_lanes(g, c.a, c.n))
+
+
+def _in_lanes(g: Grouping, operand: Scalar, axis: Axis) -> bool:
+    """Whether neighbours along an axis lie side by side in a stored operand."""
+    base, index = operand.attr
     last = g.layout(base).perm[-1]
-    return all(coefficient(e, c.n.name) == (1 if i == last else 0) for i, e in enumerate(index))
+    return all(coefficient(e, axis.name) == (1 if i == last else 0) for i, e in enumerate(index))
 
 
 def _place_scatter(g: Grouping, node: Node) -> None:

@@ -29,6 +29,10 @@ CASES: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...], dict[str, Any]]] =
     "volume": (2, (3, 6, 5, 7), (10, 3, 2, 3, 3), {"padding": 1}),
     "grouped": (N, (8, 9, 7), (12, 4, 3, 3), {"padding": 1, "groups": 2}),
     "each channel": (N, (9, 8, 8), (9, 1, 3, 3), {"padding": 1, "groups": 9}),
+    "grouped, wide": (2, (64, 5, 7), (128, 32, 3, 3), {"padding": 1, "groups": 2}),
+    "each channel, strided": (N, (40, 8, 10), (40, 1, 3, 3), {"padding": 1, "groups": 40, "stride": 2}),
+    "each channel, few": (N, (3, 8, 10), (3, 1, 3, 3), {"padding": 1, "groups": 3}),
+    "each channel twice": (2, (16, 7, 9), (32, 1, 5, 5), {"padding": 2, "groups": 16}),
     "holes": (2, (4, 6, 5), (8, 4, 3, 3), {"padding": 2, "input_dilation": 2}),
     "phases": (N, (8, 12, 6), (16, 8, 3, 3), {"padding": 1, "stride": 2}),
     "phases of three": (N, (5, 9, 12), (7, 5, 4, 3), {"padding": 1, "stride": 3}),
@@ -81,10 +85,11 @@ def test_a_long_sum_runs_in_passes():
     compare(LONG, 1)
 
 
-def test_every_convolution_of_a_layer_and_its_gradients_is_tiled():
-    graph, b = layer(CASES["same"])
-    kinds = {k.launch.nest.name.split("_")[0]: k.launch.nest.kind for k in compile_graph(graph, "cpu", b.store).kernels}
-    assert kinds["conv"] == "contract"
+@pytest.mark.parametrize("name", ["same", "grouped", "grouped, wide", "each channel", "each channel, strided", "phases"])
+def test_every_convolution_of_a_layer_and_its_gradients_is_tiled(name: str):
+    graph, b = layer(CASES[name])
+    kinds = [k.launch.nest.kind for k in compile_graph(graph, "cpu", b.store).kernels if any(n.op.name == "conv" for n in k.launch.nest.nodes)]
+    assert kinds == ["contract"] * 3
 
 
 @pytest.mark.parametrize("name", ["phases", "phases of three", "transposed"])
@@ -100,7 +105,7 @@ def test_no_product_with_a_hole_is_made(name: str):
         assert np.prod([a.size for a in (*nest.outer, *nest.contract.k)]) <= most, nest.name
 
 
-@pytest.mark.parametrize("name", ["same", "strided", "holes", "phases", "phases of three", "transposed", "one channel"])
+@pytest.mark.parametrize("name", ["same", "strided", "holes", "phases", "phases of three", "transposed", "one channel", "each channel", "each channel, strided", "grouped"])
 def test_no_kernel_leaves_its_memory(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CHECK", "bounds")
     compare(CASES[name], 3)

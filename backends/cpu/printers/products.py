@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.errors import CompileError
 from graphc.ir.dims import cdiv, coefficient, substitute
@@ -103,6 +103,11 @@ class Column:
         """Rows at a constant distance; those past the end read the last one."""
         return Column("fma_outer", f"{pointer}, {at}, {row}, mv")
 
+    @property
+    def lanewise(self) -> Column:
+        """The same where neighbours along N have elements of the left operand of their own."""
+        return replace(self, function=self.function.replace("outer", "lanes"))
+
     @staticmethod
     def of_load(out: Emitter, nest: Nest, guards: list[Scalar]) -> Column:
         """The column of a stored operand. Where conditions tell its rows apart, or no stride does, each row has an address of its
@@ -116,16 +121,21 @@ class Column:
             raise CompileError(f"{nest.name}: the left operand of a contraction needs a stride along K")
         pointer = out.pointer(out.buffers[node])
         first = substitute(e, {k.name: 0})
+        lanes = out.lanes.count if out.lanes is not None and c.is_lanewise else 1
         if row is not None and not guards:
             out.line(f"a0 = {out.int_expr(first)}")
-            return Column.strided(pointer, f"a0 + k * {out.size(step)}", out.size(row))
+            column = Column.strided(pointer, f"a0 + k * {out.size(step)}", out.size(row))
+            return column.lanewise if lanes > 1 else column
         keep = f"{out.fn('lt')}({out.make('iota', int64, out.rows.count, 1)}(0, 1, 0), mv)"
         for g in guards:
             keep = f"{out.fn('bit_and')}({keep}, {out.value(g)})"
+        wide, out.lanes = out.lanes, None  # addresses of first lanes
         at = out.index_tile(first, (True, False), out.chain[-1])
-        zeros = out.zeros((k.size - 1) * step + 1, c.a.dtype)
+        out.lanes = wide
+        zeros = out.zeros((k.size - 1) * step + lanes, c.a.dtype)
         out.line(f"rows = {out.fn('row_addresses')}({pointer}, {at}, {keep}, {zeros})")
-        return Column("fma_outer_rows", f"{pointer}, rows, k * {out.size(step)}")
+        column = Column("fma_outer_rows", f"{pointer}, rows, k * {out.size(step)}")
+        return column.lanewise if lanes > 1 else column
 
 
 def products(out: Emitter, nest: Nest, given: set[str]) -> None:
@@ -186,7 +196,7 @@ def sum_over_k(
     out.open(loop, frozenset({inner.name}))
     check()
     at = f"{pointer}, w0 + {k} * {out.size(step)}"
-    if _padded(out.buffers[node]):
+    if _padded(out.buffers[node]) and not (c.is_lanewise and not _padded(out.buffers[c.a.attr[0]])):
         out.line(f"acc = {out.fn(column.function)}(acc, {column.args}, {at})")
     else:
         out.line(f"acc = {out.fn(column.function + '_n')}(acc, {column.args}, {at}, nv)")

@@ -441,6 +441,29 @@ st(ptr_{code}(args[3]), 0, {lanes}, part, m, {lanes})""",
         np.testing.assert_allclose(part, want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("code", "rows", "lanes"), [("f32", 8, 32), ("f64", 3, 8)])
+def test_products_lane_by_lane(code: str, rows: int, lanes: int) -> None:
+    """Rows at a stride (the last ones read again past the end) and rows at addresses of their own, of which some are zeros."""
+    k = Kernel(
+        f'zeros, st = tiles.zeros("{code}", {rows}, {lanes}), tiles.storer("{code}", {rows}, {lanes})\niota = tiles.iota("i64", {rows}, 1)',
+        f"""pa, pb, pz, m, n = ptr_{code}(args[0]), ptr_{code}(args[1]), ptr_{code}(args[2]), args[7], args[8]
+rows = row_addresses(pa, iota(0, 3, 0), lt(iota(0, 1, 0), m), pz)
+st(ptr_{code}(args[3]), 0, {lanes}, fma_lanes(zeros(), pa, 1, {lanes}, m, pb, 2), {rows}, {lanes})
+st(ptr_{code}(args[4]), 0, {lanes}, fma_lanes_n(zeros(), pa, 1, {lanes}, m, pb, 2, n), {rows}, {lanes})
+st(ptr_{code}(args[5]), 0, {lanes}, fma_lanes_rows(zeros(), pa, rows, 1, pb, 2), {rows}, {lanes})
+st(ptr_{code}(args[6]), 0, {lanes}, fma_lanes_rows_n(zeros(), pa, rows, 1, pb, 2, n), {rows}, {lanes})""",
+    )
+    a, b = values(code, (rows + 1, lanes)), values(code, (lanes + 2,), 1)
+    outs = [np.full((rows, lanes), 9, DTYPES[code]) for _ in range(4)]
+    m, n = rows - 1, lanes - 3
+    k(a, b, np.zeros(lanes + 1, DTYPES[code]), *outs, m, n)
+    strided = np.stack([a.ravel()[1 + min(r, m - 1) * lanes :][:lanes] for r in range(rows)]) * b[2:]
+    apart = np.stack([a.ravel()[1 + 3 * r :][:lanes] if r < m else np.zeros(lanes, DTYPES[code]) for r in range(rows)]) * b[2:]
+    below = np.arange(lanes) < n
+    for found, wanted in zip(outs, (strided, strided * below, apart, apart * below), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_accumulators_stay_in_registers() -> None:
     """The loop of an 8x32 product has no spill: its vector moves to the stack would cost more than its products."""
     llvm = pytest.importorskip("llvmlite.binding")

@@ -69,6 +69,10 @@ from .memory import (
     storer_strided,
 )
 from .products import (
+    fma_lanes,
+    fma_lanes_n,
+    fma_lanes_rows,
+    fma_lanes_rows_n,
     fma_outer,
     fma_outer_n,
     fma_outer_rows,
@@ -98,6 +102,10 @@ __all__ = [
     "floor",
     "floordiv",
     "fma",
+    "fma_lanes",
+    "fma_lanes_n",
+    "fma_lanes_rows",
+    "fma_lanes_rows_n",
     "fma_outer",
     "fma_outer_n",
     "fma_outer_rows",

@@ -13,6 +13,10 @@ from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
 from .types import I8, I32, I64, STORED, Tile, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
 
 __all__ = [
+    "fma_lanes",
+    "fma_lanes_n",
+    "fma_lanes_rows",
+    "fma_lanes_rows_n",
     "fma_outer",
     "fma_outer_n",
     "fma_outer_rows",
@@ -102,10 +106,75 @@ def _outer_at(b: Any, acc_t: Any, acc: Any, like: Any, rows_t: Any, rows: Any, a
     fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
     out = []
     for r in range(acc_t.rows):
-        base = b.inttoptr(b.extract_element(get_row(b, rows_t, rows, r, 1), I32(0)), like.type)
-        a = b.load(b.gep(base, [aoff]), align=_align(acc_t.code))
+        a = b.load(b.gep(_address(b, like, rows_t, rows, r), [aoff]), align=_align(acc_t.code))
         out.append(b.call(fma, [splat_vector(b, a, acc_t.lanes), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]))
     return make_tile(b, acc_t, out)
+
+
+def _address(b: Any, like: Any, rows_t: Any, rows: Any, r: int) -> Any:
+    return b.inttoptr(b.extract_element(get_row(b, rows_t, rows, r, 1), I32(0)), like.type)
+
+
+def _lanewise(b: Any, acc_t: Any, acc: Any, places: list[Any], pb: Any, boff: Any, n: Any) -> Any:
+    """acc[r] + (vector at places[r]) * (vector of B), reading only lanes below n, or all of them."""
+    vec = acc_t.vector
+    fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
+    mask = None if n is None else _lanes_below(b, n, acc_t.lanes)
+
+    def read(p: Any, off: Any) -> Any:
+        q = _vector_at(b, p, off, vec)
+        return b.load(q, align=_align(acc_t.code)) if mask is None else _masked_load(b, acc_t.code, q, vec, mask)
+
+    row_b = read(pb, boff)
+    return make_tile(b, acc_t, [b.call(fma, [read(*at), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]) for r, at in enumerate(places)])
+
+
+@intrinsic
+def fma_lanes(typingctx, acc, pa, aoff, a_row, m, pb, boff):  # type: ignore[no-untyped-def]
+    """acc[r] + pa[aoff + min(r, m-1)*a_row :] * pb[boff : boff+L], lane by lane; rows are read whole."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, pa_, aoff_, a_row_, m_, pb_, boff_ = args
+        places = [(pa_, _row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
+        return _lanewise(b, acc, acc_, places, pb_, boff_, None)
+
+    return acc(acc, pa, i64, i64, i64, pb, i64), cg
+
+
+@intrinsic
+def fma_lanes_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignore[no-untyped-def]
+    """As fma_lanes, reading only lanes below n."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, pa_, aoff_, a_row_, m_, pb_, boff_, n_ = args
+        places = [(pa_, _row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
+        return _lanewise(b, acc, acc_, places, pb_, boff_, n_)
+
+    return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
+
+
+@intrinsic
+def fma_lanes_rows(typingctx, acc, like, rows, aoff, pb, boff):  # type: ignore[no-untyped-def]
+    """acc[r] + (elements from aoff on behind address rows[r]) * pb[boff : boff+L], lane by lane; ``like`` is a pointer to such elements."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, like_, rows_, aoff_, pb_, boff_ = args
+        places = [(_address(b, like_, rows, rows_, r), aoff_) for r in range(acc.rows)]
+        return _lanewise(b, acc, acc_, places, pb_, boff_, None)
+
+    return acc(acc, like, rows, i64, pb, i64), cg
+
+
+@intrinsic
+def fma_lanes_rows_n(typingctx, acc, like, rows, aoff, pb, boff, n):  # type: ignore[no-untyped-def]
+    """As fma_lanes_rows, reading only lanes below n."""
+
+    def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
+        acc_, like_, rows_, aoff_, pb_, boff_, n_ = args
+        places = [(_address(b, like_, rows, rows_, r), aoff_) for r in range(acc.rows)]
+        return _lanewise(b, acc, acc_, places, pb_, boff_, n_)
+
+    return acc(acc, like, rows, i64, pb, i64, i64), cg
 
 
 @intrinsic
