@@ -20,15 +20,16 @@ SOURCES = ("input", "const", "tuple", "generate")
 """Kinds of values that lie as somebody else says, or nowhere."""
 
 
-def channels_last_values(graph: Graph) -> dict[Node, Layout]:
+def channels_last_values(graph: Graph, results: bool = False) -> dict[Node, Layout]:
     """The layout of each value that is to lie channels-last; all others, results and operands of scatters and scans among them, lie row
     by row.
 
     From what convolutions read and write the choice spreads along operators that keep batch and channels apart (elementwise
-    ones, normalisations, poolings), so that no kernel reads one order and writes another.
+    ones, normalisations, poolings), so that no kernel reads one order and writes another. With ``results`` as if results might, too.
     """
     found: set[Node] = set()
-    fixed = {*graph.roots, *(i for node in graph.nodes if node.op.kind in ("scatter", "scan") for i in (node, *node.inputs))}
+    roots = [n for _, n in graph.updates] if results else graph.roots
+    fixed = {*roots, *(i for node in graph.nodes if node.op.kind in ("scatter", "scan") for i in (node, *node.inputs))}
     stack = [n for node in graph.nodes if node.op.kind == "contract" and node.op.nest is not None for n in _ends(node)]
     while stack:
         node = stack.pop()

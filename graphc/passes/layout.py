@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..ir.dims import Expr, Size, Sym, coefficient, floordiv, sym, symbols
 from ..ir.graph import Graph, Input
-from ..ir.layout import Layout, channels_last
+from ..ir.layout import Layout, channels_last, row_major
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..loops.build import PointBuilder
@@ -43,6 +43,7 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
         return LayoutChoice(graph, chosen)
     by_node = {i.node: i for i in graph.inputs if i.role != "arg"}
     partners = _partners(graph)
+    graph = _copied_results(graph)
     channels = channels_last_values(graph)
 
     def panels(base: Node, size: Size) -> int:
@@ -104,6 +105,19 @@ def choose_layouts(graph: Graph, slots: Mapping[str, Layout], *, width: int, may
         return Node.make(node.op, (a, _rebase(b, base, moved)), **node.attrs)
 
     return LayoutChoice(graph.transform(rule), chosen)
+
+
+def _copied_results(graph: Graph) -> Graph:
+    """Results that their kernels would write channel by channel lie channels-last, and are copied: a kernel that has channels in its lanes
+    would write them one by one."""
+    ends = channels_last_values(graph, results=True)
+    updated = {n for _, n in graph.updates}
+    copies = {
+        n: Node.make(lookup("relayout"), (n,), layout=row_major(n.ndim))
+        for _, n in graph.outputs
+        if n in ends and n not in updated and any(s != 1 for s in n.shape[2:]) and not (isinstance(n.shape[1], int) and n.shape[1] < WIDE)
+    }
+    return graph.with_roots(lambda n: copies.get(n, n)) if copies else graph
 
 
 def _views(node: Node) -> bool:

@@ -249,6 +249,7 @@ def _place_point(g: Grouping, node: Node) -> None:
     producers = g.targets(body)
     home = g.latest(producers)
     copied = node in g.prologues and all(p.op.name == "relayout" for p in producers)  # the layout is for what lies there as it is
+    copied |= node.op.name == "relayout" and node in g.graph.roots and any(p in g.layouts for p in producers)  # in blocks, of which both sides are rows
     if home is not None and not copied:
         reason = _join_point(g, home, node, probe, body)
         for p in producers:

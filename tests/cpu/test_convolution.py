@@ -114,3 +114,14 @@ def test_no_kernel_leaves_its_memory(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_threads_do_not_meet_in_the_sums_of_passes(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GRAPHC_CHECK", "schedule")
     compare(LONG, 1)
+
+
+def test_a_result_is_copied_from_channels_last():
+    """The convolution writes its channels side by side; the copy that the caller gets is transposed in blocks."""
+    b = Builder()
+    graph = b.graph({"y": ops.conv(b.arg("x", (N, 5, 9, 10)), b.param("w", (24, 5, 3, 3)))})
+    conv, copy = (k.launch for k in compile_graph(graph, "cpu", b.store).kernels if k.launch.nest.name in ("conv", "relayout") and N in (a.size for a in k.launch.nest.outer))
+    assert conv.nest.kind == "contract" and conv.writes[0].space == "temp"
+    assert copy.reads == conv.writes and copy.writes[0].space == "out"
+    values = batch_for(graph, 3)
+    np.testing.assert_allclose(compile_graph(graph, "cpu", b.store)(values)["y"], compile_graph(graph, "reference", b.store)(values)["y"], rtol=1e-5, atol=1e-5)
