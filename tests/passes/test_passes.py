@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import time
+import sys
 
 import numpy as np
 import pytest
@@ -242,19 +241,27 @@ def chain(n: int) -> Graph:
 
 
 def test_cost_is_linear_in_the_number_of_nodes():
-    def seconds(n: int) -> float:
-        graph = chain(n)
-        gc.disable()  # full collections look at all that other tests have left
-        try:
-            start = time.process_time()
-            schedule_graph(lower(graph, Settings(16)).graph)
-            return time.process_time() - start
-        finally:
-            gc.enable()
+    """Counted in lines of Python that are executed, turns of loops included, and not in seconds: the same on every machine."""
 
-    seconds(200)
-    small, large = (min(seconds(n) for _ in range(2)) for n in (2500, 10_000))
-    assert large / small < 8
+    def lines(n: int) -> int:
+        graph, count = chain(n), 0
+
+        def trace(frame, event, arg):
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            schedule_graph(lower(graph, Settings(16)).graph)
+        finally:
+            sys.settrace(before)
+        return count
+
+    lines(50)
+    small, large = lines(800), lines(3200)
+    assert large / small < 5, (small, large)
 
 
 def test_a_layer_made_of_a_scan_runs_once_for_its_result_and_its_gradient():
