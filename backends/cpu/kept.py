@@ -3,7 +3,8 @@
 A key is the SHA-256 of the traced graph (:mod:`graphc.ir.digest`), of the layouts in which its parameters are stored, of what the processor
 and ``gc.tune`` say (:class:`.machine_facts.Facts`), of the threads, and of the sources of everything between graph and kernel; the last is in no
 kernel's key, because texts are. ``p_<hash>.program`` holds a program as :mod:`.packing` packs it, with the keys of its kernels, which lie
-beside it, and memory plan and barriers for the first sizes that it was used with. A file that is damaged or foreign, or whose kernels are not all there, is made again.
+beside it, and memory plan and barriers for the first sizes that it was used with. A file that is damaged or foreign, or whose kernels
+are not all there, is made again.
 
 ``GRAPHC_PROGRAMS=off`` compiles every program by passes and printers.
 """
@@ -58,7 +59,7 @@ def enabled() -> bool:
 @cache
 def code_key() -> str:
     """What a program depends on besides its graph and settings."""
-    h = hashlib.sha256(environment_key().encode())
+    h = hashlib.sha256(f"{environment_key()} {np.__version__}".encode())  # NumPy folds constants
     core, here = Path(graphc.__file__).parent, Path(__file__).parent
     for folder in (*(core / name for name in CORE), here):
         for path in sorted(folder.rglob("*.py")):
