@@ -19,7 +19,7 @@ from typing import Any
 
 from graphc.runtime.locks import COMPILING, held_for_forks
 
-from .machine.cache import _write, default_cache
+from .machine.cache import default_cache, write_whole
 from .machine.loader import host_cpu
 
 __all__ = ["FILE", "WalkTable", "default_table", "machine_key", "measured_walks"]
@@ -61,7 +61,7 @@ class WalkTable:
                 else:
                     mine[digest] = {"walk": walk, "signature": signature}
             try:
-                _write(self.path, json.dumps({"format": FORMAT, "machines": known}, indent=1).encode() + b"\n")
+                write_whole(self.path, json.dumps({"format": FORMAT, "machines": known}, indent=1).encode() + b"\n")
             except OSError as e:
                 warnings.warn(f"{self.path} cannot be written ({e.strerror}); what was measured holds for this process", stacklevel=3)
 

@@ -35,7 +35,7 @@ from .compile import CODE_SETTINGS, ObjectCode, compile_text
 from .loader import host_cpu, load_object
 from .workers import Workers, start_early, started, stop_early
 
-__all__ = ["Kernel", "KernelCache", "default_cache"]
+__all__ = ["Kernel", "KernelCache", "default_cache", "write_whole"]
 
 PARALLEL_FROM = 4
 """Missing kernels from which on worker processes pay for their start."""
@@ -256,7 +256,7 @@ class KernelCache:
             self._own_folder(self._read_only)
         if self.writable:
             try:
-                _write(self.folder / path.name, data)
+                write_whole(self.folder / path.name, data)
             except OSError as e:
                 self._give_up(f"the kernel cache {self.folder} cannot be written ({e.strerror})")
 
@@ -322,7 +322,7 @@ def entry_file(key: str, code: ObjectCode, path: Path) -> tuple[Path, bytes]:
 
 def build_entry(key: str, text: str, path: Path) -> None:
     """Compiles a text and puts the object beside it."""
-    _write(*entry_file(key, compile_entry(key, text, path), path))
+    write_whole(*entry_file(key, compile_entry(key, text, path), path))
 
 
 def _checksum(key: str, code: ObjectCode) -> str:
@@ -364,7 +364,7 @@ def read_entry(path: Path, key: str) -> ObjectCode | None:
     return code if code is not None and f"k_{key[:16]}" in code.symbol else None
 
 
-def _write(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     with no_interrupts():
         path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied ~/.cache meanwhile
         fd, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")

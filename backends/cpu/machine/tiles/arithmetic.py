@@ -124,7 +124,7 @@ def _bits(t: Any) -> Any:
     return ir.Constant(t, [t.element.width - 1] * t.count)
 
 
-def _extreme(which: str) -> Any:
+def extreme(which: str) -> Any:
     def emit(b: Any, code: str, x: Any, y: Any) -> Any:
         if _is_float(code):
             # a NaN in y fails the compare and is taken; a NaN in x is put back by the second select
@@ -240,8 +240,8 @@ div = _operation("div", 2, _div)
 floordiv = _operation("floordiv", 2, _floordiv)
 neg = _operation("neg", 1, lambda b, c, x: b.fneg(x) if _is_float(c) else b.neg(x))
 fma = _operation("fma", 3, _fma)
-minimum = _operation("minimum", 2, _extreme("min"))
-maximum = _operation("maximum", 2, _extreme("max"))
+minimum = _operation("minimum", 2, extreme("min"))
+maximum = _operation("maximum", 2, extreme("max"))
 sqrt = _operation("sqrt", 1, lambda b, c, x: _call(b, "sqrt", x))
 floor = _operation("floor", 1, _round("floor"))
 ceil = _operation("ceil", 1, _round("ceil"))

@@ -68,27 +68,27 @@ def _to_memory(b: Any, code: str, v: Any) -> Any:
     return b.zext(v, ir.VectorType(I8, v.type.count)) if code == "b1" else v
 
 
-def _lanes_below(b: Any, n: Any, lanes: int) -> Any:
+def lanes_below(b: Any, n: Any, lanes: int) -> Any:
     """The mask of lanes j < n."""
     line = ir.Constant(ir.VectorType(I32, lanes), list(range(lanes)))
     n = b.select(b.icmp_signed("<", n, I64(lanes)), n, I64(lanes))  # any count fits 32 bits after this
     return b.icmp_signed("<", line, splat_vector(b, b.trunc(n, I32), lanes))
 
 
-def _vector_at(b: Any, p: Any, off: Any, vec: Any) -> Any:
+def vector_at(b: Any, p: Any, off: Any, vec: Any) -> Any:
     return b.bitcast(b.gep(p, [off]), vec.as_pointer())
 
 
-def _align(code: str) -> int:
+def align(code: str) -> int:
     return BYTES.get(code, 1)
 
 
-def _masked_load(b: Any, code: str, q: Any, vec: Any, mask: Any) -> Any:
+def masked_load(b: Any, code: str, q: Any, vec: Any, mask: Any) -> Any:
     zero = ir.Constant(vec, [0.0 if str(vec.element) in ("float", "double") else 0] * vec.count)
     f = llvm_fn(
         b, f"llvm.masked.load.{suffix(vec)}.p0", vec, [vec.as_pointer(), I32, ir.VectorType(I1, vec.count), vec]
     )
-    return b.call(f, [q, I32(_align(code)), mask, zero])
+    return b.call(f, [q, I32(align(code)), mask, zero])
 
 
 def _masked_store(b: Any, code: str, v: Any, q: Any, mask: Any) -> None:
@@ -99,7 +99,7 @@ def _masked_store(b: Any, code: str, v: Any, q: Any, mask: Any) -> None:
         ir.VoidType(),
         [vec, vec.as_pointer(), I32, ir.VectorType(I1, vec.count)],
     )
-    b.call(f, [v, q, I32(_align(code)), mask])
+    b.call(f, [v, q, I32(align(code)), mask])
 
 
 def _stored_value(code: str, t: Any, rows: int, lanes: int) -> Any:
@@ -109,7 +109,7 @@ def _stored_value(code: str, t: Any, rows: int, lanes: int) -> Any:
     return lambda b, value, r: _to_memory(b, code, get_row(b, t, value, r, lanes))
 
 
-def _row_offset(b: Any, off: Any, ld: Any, m: Any, r: int) -> Any:
+def row_offset(b: Any, off: Any, ld: Any, m: Any, r: int) -> Any:
     """Row r, clamped to the last valid one."""
     if r == 0:
         return off
@@ -131,11 +131,11 @@ def loader(code: str, rows: int, lanes: int) -> Any:
     def f(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, m_, n_ = args
-            mask = None if lanes == 1 else _lanes_below(b, n_, lanes)
+            mask = None if lanes == 1 else lanes_below(b, n_, lanes)
             got = []
             for r in range(rows):
-                q = _vector_at(b, p_, _row_offset(b, off_, ld_, m_, r), vec)
-                v = b.load(q, align=_align(code)) if mask is None else _masked_load(b, code, q, vec, mask)
+                q = vector_at(b, p_, row_offset(b, off_, ld_, m_, r), vec)
+                v = b.load(q, align=align(code)) if mask is None else masked_load(b, code, q, vec, mask)
                 got.append(_from_memory(b, code, v))
             return make_tile(b, out, got)
 
@@ -154,7 +154,7 @@ def loader_full(code: str, rows: int, lanes: int) -> Any:
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             at = [b.add(args[1], b.mul(args[2], I64(r))) if r else args[1] for r in range(rows)]
             return make_tile(
-                b, out, [_from_memory(b, code, b.load(_vector_at(b, args[0], o, vec), align=_align(code))) for o in at]
+                b, out, [_from_memory(b, code, b.load(vector_at(b, args[0], o, vec), align=align(code))) for o in at]
             )
 
         return out(p, i64, i64), cg
@@ -174,7 +174,7 @@ def storer_full(code: str, rows: int, lanes: int) -> Any:
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             for r in range(rows):
                 at = b.add(args[1], b.mul(args[2], I64(r))) if r else args[1]
-                b.store(value(b, args[3], r), _vector_at(b, args[0], at, vec), align=_align(code))
+                b.store(value(b, args[3], r), vector_at(b, args[0], at, vec), align=align(code))
             return _void(b, context)
 
         return types.void(p, i64, i64, x), cg
@@ -194,14 +194,14 @@ def storer(code: str, rows: int, lanes: int) -> Any:
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, x_, m_, n_ = args
             values = [value(b, x_, r) for r in range(rows)]
-            places = [_vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec) for r in range(rows)]
+            places = [vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec) for r in range(rows)]
 
             def whole() -> None:
                 for v, q in zip(values, places, strict=True):
-                    b.store(v, q, align=_align(code))
+                    b.store(v, q, align=align(code))
 
             def edge() -> None:
-                mask = _lanes_below(b, n_, lanes)
+                mask = lanes_below(b, n_, lanes)
                 for r in range(rows):
                     with b.if_then(b.icmp_signed("<", I64(r), m_)):
                         _masked_store(b, code, values[r], places[r], mask)
@@ -225,7 +225,7 @@ def storer(code: str, rows: int, lanes: int) -> Any:
 
 def _addresses(b: Any, p: Any, off: Any, code: str, lanes: int) -> Any:
     """The vector of pointers to elements at offsets."""
-    size = ir.Constant(ir.VectorType(I64, lanes), [_align(code)] * lanes)
+    size = ir.Constant(ir.VectorType(I64, lanes), [align(code)] * lanes)
     at = b.add(splat_vector(b, b.ptrtoint(p, I64), lanes), b.mul(off, size))
     return b.inttoptr(at, ir.VectorType(_stored(code).as_pointer(), lanes))
 
@@ -251,11 +251,11 @@ def _gather_rows(b: Any, code: str, p: Any, offsets: list[Any], masks: list[Any]
             f = llvm_fn(
                 b, f"llvm.masked.gather.v{lanes}{suffix(el)}.v{lanes}p0", v.type, [ptrs.type, I32, mask.type, v.type]
             )
-            v = b.call(f, [ptrs, I32(_align(code)), mask, v])
+            v = b.call(f, [ptrs, I32(align(code)), mask, v])
         else:
             for j in range(lanes):
                 q = b.select(b.extract_element(mask, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), aside)
-                v = b.insert_element(v, b.load(q, align=_align(code)), I32(j))
+                v = b.insert_element(v, b.load(q, align=align(code)), I32(j))
         got.append(_from_memory(b, code, v))
     return got
 
@@ -267,12 +267,12 @@ def _scatter_rows(
     for off, v, mask in zip(offsets, values, masks, strict=True):
         for j in range(lanes):
             q = b.select(b.extract_element(mask, I32(j)), b.gep(p, [b.extract_element(off, I32(j))]), aside)
-            b.store(b.extract_element(v, I32(j)), q, align=_align(code))
+            b.store(b.extract_element(v, I32(j)), q, align=align(code))
 
 
 def _edge_masks(b: Any, m: Any, n: Any, rows: int, lanes: int) -> list[Any]:
     """Masks of rows below m and lanes below n."""
-    line = _lanes_below(b, n, lanes)
+    line = lanes_below(b, n, lanes)
     return [b.and_(line, splat_vector(b, b.icmp_signed("<", I64(r), m), lanes)) for r in range(rows)]
 
 
@@ -360,8 +360,8 @@ def loader_masked(code: str, rows: int, lanes: int) -> Any:
             masks = _edge_masks(b, m_, n_, rows, lanes)
             got = []
             for r, (edge, where) in enumerate(zip(masks, spread_cond(b, cond_), strict=True)):
-                q = _vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec)
-                got.append(_from_memory(b, code, _masked_load(b, code, q, vec, b.and_(edge, where))))
+                q = vector_at(b, p_, b.add(off_, b.mul(ld_, I64(r))) if r else off_, vec)
+                got.append(_from_memory(b, code, masked_load(b, code, q, vec, b.and_(edge, where))))
             return make_tile(b, out, got)
 
         return out(p, i64, i64, cond, i64, i64), cg
@@ -449,13 +449,13 @@ def loader_t(code: str, rows: int, lanes: int) -> Any:
     def f(typingctx, p, off, ld, m, n):  # type: ignore[no-untyped-def]
         def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
             p_, off_, ld_, m_, n_ = args
-            below = _lanes_below(b, m_, rows)
+            below = lanes_below(b, m_, rows)
             runs = []
             for j in range(lanes):
                 here = b.icmp_signed("<", I64(j), n_)
                 at = b.select(here, b.add(off_, b.mul(ld_, I64(j))), off_)
                 mask = b.and_(below, splat_vector(b, here, rows))
-                runs.append(_masked_load(b, code, _vector_at(b, p_, at, vec), vec, mask))
+                runs.append(masked_load(b, code, vector_at(b, p_, at, vec), vec, mask))
             return make_tile(b, out, [_from_memory(b, code, v) for v in _transpose(b, runs)])
 
         return out(p, i64, i64, i64, i64), cg

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .memory import _align, _lanes_below, _masked_load, _row_offset, _vector_at
+from .memory import align, lanes_below, masked_load, row_offset, vector_at
 from .types import I8, I32, I64, STORED, Tile, get_row, llvm_fn, make_tile, numba_type, splat_vector, suffix
 
 __all__ = [
@@ -35,7 +35,7 @@ def _outer(b: Any, acc_t: Any, acc: Any, pa: Any, aoff: Any, a_row: Any, m: Any,
     fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
     rows = []
     for r in range(acc_t.rows):
-        a = b.load(b.gep(pa, [_row_offset(b, aoff, a_row, m, r)]), align=_align(acc_t.code))
+        a = b.load(b.gep(pa, [row_offset(b, aoff, a_row, m, r)]), align=align(acc_t.code))
         rows.append(b.call(fma, [splat_vector(b, a, acc_t.lanes), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]))
     return make_tile(b, acc_t, rows)
 
@@ -46,7 +46,7 @@ def fma_outer(typingctx, acc, pa, aoff, a_row, m, pb, boff):  # type: ignore[no-
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, pa_, aoff_, a_row_, m_, pb_, boff_ = args
-        row_b = b.load(_vector_at(b, pb_, boff_, acc.vector), align=_align(acc.code))
+        row_b = b.load(vector_at(b, pb_, boff_, acc.vector), align=align(acc.code))
         return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, row_b)
 
     return acc(acc, pa, i64, i64, i64, pb, i64), cg
@@ -58,8 +58,8 @@ def fma_outer_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignor
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, pa_, aoff_, a_row_, m_, pb_, boff_, n_ = args
-        q = _vector_at(b, pb_, boff_, acc.vector)
-        row_b = _masked_load(b, acc.code, q, acc.vector, _lanes_below(b, n_, acc.lanes))
+        q = vector_at(b, pb_, boff_, acc.vector)
+        row_b = masked_load(b, acc.code, q, acc.vector, lanes_below(b, n_, acc.lanes))
         return _outer(b, acc, acc_, pa_, aoff_, a_row_, m_, row_b)
 
     return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
@@ -82,7 +82,7 @@ def fma_outer_rows(typingctx, acc, like, rows, aoff, pb, boff):  # type: ignore[
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, like_, rows_, aoff_, pb_, boff_ = args
-        row_b = b.load(_vector_at(b, pb_, boff_, acc.vector), align=_align(acc.code))
+        row_b = b.load(vector_at(b, pb_, boff_, acc.vector), align=align(acc.code))
         return _outer_at(b, acc, acc_, like_, rows, rows_, aoff_, row_b)
 
     return acc(acc, like, rows, i64, pb, i64), cg
@@ -94,8 +94,8 @@ def fma_outer_rows_n(typingctx, acc, like, rows, aoff, pb, boff, n):  # type: ig
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, like_, rows_, aoff_, pb_, boff_, n_ = args
-        q = _vector_at(b, pb_, boff_, acc.vector)
-        row_b = _masked_load(b, acc.code, q, acc.vector, _lanes_below(b, n_, acc.lanes))
+        q = vector_at(b, pb_, boff_, acc.vector)
+        row_b = masked_load(b, acc.code, q, acc.vector, lanes_below(b, n_, acc.lanes))
         return _outer_at(b, acc, acc_, like_, rows, rows_, aoff_, row_b)
 
     return acc(acc, like, rows, i64, pb, i64, i64), cg
@@ -106,7 +106,7 @@ def _outer_at(b: Any, acc_t: Any, acc: Any, like: Any, rows_t: Any, rows: Any, a
     fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
     out = []
     for r in range(acc_t.rows):
-        a = b.load(b.gep(_address(b, like, rows_t, rows, r), [aoff]), align=_align(acc_t.code))
+        a = b.load(b.gep(_address(b, like, rows_t, rows, r), [aoff]), align=align(acc_t.code))
         out.append(b.call(fma, [splat_vector(b, a, acc_t.lanes), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]))
     return make_tile(b, acc_t, out)
 
@@ -119,11 +119,11 @@ def _lanewise(b: Any, acc_t: Any, acc: Any, places: list[Any], pb: Any, boff: An
     """acc[r] + (vector at places[r]) * (vector of B), reading only lanes below n, or all of them."""
     vec = acc_t.vector
     fma = llvm_fn(b, f"llvm.fma.{suffix(vec)}", vec, [vec, vec, vec])
-    mask = None if n is None else _lanes_below(b, n, acc_t.lanes)
+    mask = None if n is None else lanes_below(b, n, acc_t.lanes)
 
     def read(p: Any, off: Any) -> Any:
-        q = _vector_at(b, p, off, vec)
-        return b.load(q, align=_align(acc_t.code)) if mask is None else _masked_load(b, acc_t.code, q, vec, mask)
+        q = vector_at(b, p, off, vec)
+        return b.load(q, align=align(acc_t.code)) if mask is None else masked_load(b, acc_t.code, q, vec, mask)
 
     row_b = read(pb, boff)
     return make_tile(b, acc_t, [b.call(fma, [read(*at), row_b, get_row(b, acc_t, acc, r, acc_t.lanes)]) for r, at in enumerate(places)])
@@ -135,7 +135,7 @@ def fma_lanes(typingctx, acc, pa, aoff, a_row, m, pb, boff):  # type: ignore[no-
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, pa_, aoff_, a_row_, m_, pb_, boff_ = args
-        places = [(pa_, _row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
+        places = [(pa_, row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
         return _lanewise(b, acc, acc_, places, pb_, boff_, None)
 
     return acc(acc, pa, i64, i64, i64, pb, i64), cg
@@ -147,7 +147,7 @@ def fma_lanes_n(typingctx, acc, pa, aoff, a_row, m, pb, boff, n):  # type: ignor
 
     def cg(context: Any, b: Any, sig: Any, args: Any) -> Any:
         acc_, pa_, aoff_, a_row_, m_, pb_, boff_, n_ = args
-        places = [(pa_, _row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
+        places = [(pa_, row_offset(b, aoff_, a_row_, m_, r)) for r in range(acc.rows)]
         return _lanewise(b, acc, acc_, places, pb_, boff_, n_)
 
     return acc(acc, pa, i64, i64, i64, pb, i64, i64), cg
@@ -218,7 +218,7 @@ def scratch(code: str, rows: int, lanes: int) -> Any:
 @cache
 def prefetcher(code: str, rows: int, lanes: int) -> Any:
     """``f(p, off, ld)``: asks for the cache lines of a tile that will be read soon; harmless at any address."""
-    step = 64 // _align(code)
+    step = 64 // align(code)
 
     @intrinsic
     def f(typingctx, p, off, ld):  # type: ignore[no-untyped-def]

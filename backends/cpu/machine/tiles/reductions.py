@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from .arithmetic import _extreme
+from .arithmetic import extreme
 from .types import ELEMENT, I32, I64, Tile, get_row, make_tile, numba_type, splat_vector
 
 __all__ = ["hall", "hany", "hmax", "hmin", "hprod", "hsum", "vall", "vany", "vmax", "vmin", "vprod", "vsum"]
@@ -38,7 +38,7 @@ def _combine(kind: str) -> Any:
             return b.fmul(x, y) if code[0] == "f" else b.mul(x, y)
         if kind in ("any", "all"):
             return b.or_(x, y) if kind == "any" else b.and_(x, y)
-        return _extreme(kind)(b, code, x, y)
+        return extreme(kind)(b, code, x, y)
 
     return emit
 
