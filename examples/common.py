@@ -37,7 +37,7 @@ def options(doc: str | None, name: str, argv: Sequence[str] | None, more: Callab
     """The options of an example, with ``gc.set_seed`` done; ``more(parser)`` adds others."""
     parser = argparse.ArgumentParser(prog=f"{name}.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", default="cpu", choices=TARGETS, help="what the model is compiled for (default: cpu)")
-    parser.add_argument("--quick", action="store_true", help="a few seconds, as a smoke test")
+    parser.add_argument("--quick", action="store_true", help="a few seconds, as a smoke test (some more with cuda-sim)")
     parser.add_argument("--seed", type=int, default=1, help="initial values, order and split of the data (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("out") / name, help=f"folder for what is written (default: out/{name})")
     more(parser)
@@ -45,6 +45,11 @@ def options(doc: str | None, name: str, argv: Sequence[str] | None, more: Callab
     args.name = name
     gc.set_seed(args.seed)
     return args
+
+
+def amount(args: argparse.Namespace, full: Any, quick: Any, simulated: Any) -> Any:
+    """How much of something: in full, for ``--quick``, and for ``--quick`` on the simulator of CUDA, where a step takes many times longer."""
+    return full if not args.quick else simulated if args.target == "cuda-sim" else quick
 
 
 def need(module: str) -> Any:

@@ -11,12 +11,10 @@ all five folds, and the test images are looked at once: the folds have told befo
 from __future__ import annotations
 
 import numpy as np
-from common import BLACK, BLUE, GREEN, ORANGE, figure, need, options, table
+from common import BLACK, BLUE, GREEN, ORANGE, amount, figure, need, options, table
 
 import graphc as gc
 from graphc import data, datasets, nn, optim
-
-FOLDS = 5
 
 
 def network(width: int) -> nn.Module:
@@ -40,15 +38,15 @@ def train(x: np.ndarray, y: np.ndarray, x_new: np.ndarray, y_new: np.ndarray, wi
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "cross_validation", argv)
-    widths, epochs = ((2, 16), 10) if args.quick else ((2, 4, 8, 16, 32, 64, 128), 30)
+    widths, epochs, parts = amount(args, ((2, 4, 8, 16, 32, 64, 128), 30, 5), ((2, 16), 10, 5), ((2, 16), 4, 3))
     images, labels = datasets.digits()
     x, x_test, y, y_test = data.split(images.reshape(-1, 64), labels, fraction=0.25, seed=args.seed, stratify=labels)
-    folds = list(data.k_fold(len(x), FOLDS, seed=args.seed, stratify=y))
+    folds = list(data.k_fold(len(x), parts, seed=args.seed, stratify=y))
 
     curves = {w: [train(x[a], y[a], x[b], y[b], w, epochs, args.target) for a, b in folds] for w in widths}
     found = {w: np.array([curve[-1] for curve in c]) for w, c in curves.items()}
     mean = {w: float(a.mean()) for w, a in found.items()}
-    error = {w: float(a.std(ddof=1) / np.sqrt(FOLDS)) for w, a in found.items()}
+    error = {w: float(a.std(ddof=1) / np.sqrt(parts)) for w, a in found.items()}
     best = max(widths, key=mean.__getitem__)
     chosen = min(w for w in widths if mean[w] >= mean[best] - error[best])
     test = train(x, y, x_test, y_test, chosen, epochs, args.target)[-1]
@@ -68,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     with figure(args, columns=2) as (_, (left, right)):
         for w in widths:
-            left.plot([w] * FOLDS, found[w], "o", color=ORANGE, alpha=0.4, markeredgewidth=0, label="a fold" if w == widths[0] else None)
+            left.plot([w] * parts, found[w], "o", color=ORANGE, alpha=0.4, markeredgewidth=0, label="a fold" if w == widths[0] else None)
         left.errorbar(widths, list(mean.values()), list(error.values()), color=BLUE, capsize=3, label="mean and its standard error")
         left.axhline(baseline, color=BLACK, linewidth=1, linestyle=":", label="logistic regression")
         left.plot(chosen, test, "*", color=GREEN, markersize=13, label="chosen, on the test images")

@@ -10,7 +10,7 @@ inside, and the generator's loss sees the discriminator as it is after its updat
 from __future__ import annotations
 
 import numpy as np
-from common import BLUE, ORANGE, figure, options, table
+from common import BLUE, ORANGE, amount, figure, options, table
 
 import graphc as gc
 from graphc import nn, ops, optim
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
     random = np.random.default_rng(args.seed)
     noise = random.normal(size=(1000, NOISE)).astype(np.float32)
-    steps = 3000 if args.quick else 12000
+    steps = amount(args, 12000, 3000, 200)
     rows, stages, losses = [], {}, {"discriminator": float("nan"), "generator": float("nan")}
     for i in range(steps + 1):
         if i % (steps // 4) == 0:

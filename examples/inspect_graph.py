@@ -103,6 +103,13 @@ def main(argv: list[str] | None = None) -> dict[str, str]:
         show("with gc.profile() as p: print(p)", profile, lines=30)
         show("model.summary(profile=p): each layer's share of the time", model.summary(print_fn=None, profile=profile))
 
+    if args.target != "cpu":
+        rng = np.random.default_rng(0)
+        model.train_on_batch(rng.normal(size=(8, 64)).astype("float32"), rng.integers(0, 10, 8))
+        step = model.executables["train_step"]
+        show(f"the launches of a training step on {args.target}", step.listing())
+        show("model.executables['train_step'].as_text('kernels'): their source", step.as_text("kernels"), lines=50)
+
     args.out.mkdir(parents=True, exist_ok=True)
     modes = ["predict"] if args.quick else None
     model.report(args.out / "inspect_graph.html", modes=modes, profile=profile)

@@ -10,7 +10,7 @@ outputs of the first convolution are looked at by name: ``model.predict(x, outpu
 from __future__ import annotations
 
 import numpy as np
-from common import BLUE, ORANGE, figure, options, table
+from common import BLUE, ORANGE, amount, figure, options, table
 
 import graphc as gc
 from graphc import callbacks, nn, optim
@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "mnist_cnn", argv)
     images, labels = gc.datasets.mnist_5k()
     x, x_test, y, y_test = gc.data.split(images[:, None].astype(np.float32) / 255, labels, fraction=0.2, seed=args.seed)
-    if args.quick:
-        x, y = x[:2000], y[:2000]
+    count, tested = amount(args, (len(x), len(x_test)), (2000, len(x_test)), (300, 200))
+    x, y, x_test, y_test = x[:count], y[:count], x_test[:tested], y_test[:tested]
     args.out.mkdir(parents=True, exist_ok=True)
     best = args.out / "best.graphc"
 

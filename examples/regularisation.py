@@ -12,7 +12,7 @@ is, and when to stop, is chosen by the validation loss; the test images are look
 from __future__ import annotations
 
 import numpy as np
-from common import BLACK, BLUE, GREEN, ORANGE, PINK, RED, digits, figure, options, table
+from common import BLACK, BLUE, GREEN, ORANGE, PINK, RED, amount, digits, figure, options, table
 
 import graphc as gc
 from graphc import nn, optim
@@ -21,9 +21,9 @@ WRONG = 0.3  # of the training labels
 COLOURS = {"none": RED, "L2 penalty": BLUE, "L1 penalty": GREEN, "dropout": ORANGE, "early stopping": PINK}
 
 
-def network(dropout: float) -> nn.Module:
+def network(width: int, dropout: float) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(64, 256), nn.ReLU(), nn.Dropout(dropout), nn.Linear(256, 256), nn.ReLU(), nn.Dropout(dropout), nn.Linear(256, 10)
+        nn.Linear(64, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 10)
     )
 
 
@@ -37,10 +37,10 @@ class Task:
         self.y[wrong] = (self.y[wrong] + random.integers(1, 10, wrong.sum())) % 10
 
 
-def train(task: Task, epochs: int, target: str, dropout: float = 0.0, patience: int = 0, **penalty: float) -> dict:
+def train(task: Task, width: int, epochs: int, target: str, dropout: float = 0.0, patience: int = 0, **penalty: float) -> dict:
     """A network trained with one way of regularisation: its history, its test accuracy and how many of its weights are about 0."""
     model = gc.compile(
-        network(dropout),
+        network(width, dropout),
         gc.spec("N", 64),
         loss="cross_entropy",
         optimizer=optim.Adam(1e-3, groups=[optim.Group("*.bias", l1=0.0, l2=0.0)], **penalty),  # penalties are for weights
@@ -60,7 +60,7 @@ def train(task: Task, epochs: int, target: str, dropout: float = 0.0, patience: 
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "regularisation", argv)
-    seeds, epochs, count = (1, 20, 300) if args.quick else (3, 100, 300)
+    seeds, epochs, count, width = amount(args, (3, 100, 300, 256), (1, 20, 300, 256), (1, 25, 250, 128))
     ways = {
         "none": [{}],
         "L2 penalty": [{"l2": s} for s in (3e-3, 1e-2, 3e-2)],
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         gc.set_seed(seed)
         task = Task(seed, count)
         for name, settings in ways.items():
-            tried = [(s, train(task, epochs, args.target, **s)) for s in settings]
+            tried = [(s, train(task, width, epochs, args.target, **s)) for s in settings]
             chosen, run = min(tried, key=lambda t: t[1]["validation loss"])
             runs.setdefault(name, []).append(run | {"chosen": chosen})
     mean = {name: float(np.mean([r["accuracy"] for r in found])) for name, found in runs.items()}
@@ -95,10 +95,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         ],
     )
 
-    sizes = (100, 300) if args.quick else (100, 200, 400, 1000)
+    sizes = amount(args, (100, 200, 400, 1000), (100, 300), (100,))
     gc.set_seed(args.seed)
     growth = {
-        name: [train(Task(args.seed, n), epochs, args.target, **runs[name][0]["chosen"])["accuracy"] for n in sizes]
+        name: [train(Task(args.seed, n), width, epochs, args.target, **runs[name][0]["chosen"])["accuracy"] for n in sizes]
         for name in ("none", "dropout")
     }
     print()

@@ -10,7 +10,7 @@ random seeds here, and the table shows the median of their errors.
 from __future__ import annotations
 
 import numpy as np
-from common import BLACK, BLUE, GREEN, ORANGE, RED, figure, options, table
+from common import BLACK, BLUE, GREEN, ORANGE, RED, amount, figure, options, table
 
 import graphc as gc
 from graphc import nn, optim
@@ -34,7 +34,7 @@ def fit(x: np.ndarray, y: np.ndarray, hidden: int, steps: int, target: str) -> n
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "universal_approximation", argv)
-    widths, seeds, steps = ((1, 4, 16), 1, 800) if args.quick else ((1, 2, 4, 8, 16, 32, 64), 3, 4000)
+    widths, seeds, steps = amount(args, ((1, 2, 4, 8, 16, 32, 64), 3, 4000), ((1, 4, 16), 1, 800), ((1, 16), 1, 500))
     x = np.linspace(-2, 2, 256)[:, None]
     y = wave(x)
     curves = {}

@@ -11,7 +11,7 @@ yardstick: linear, and made for the smallest squared error.
 from __future__ import annotations
 
 import numpy as np
-from common import figure, need, options, table
+from common import amount, figure, need, options, table
 
 import graphc as gc
 from graphc import nn, ops, optim
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     decode = gc.compile(lambda z: vae.decoder(z).sigmoid(), gc.spec("N", HIDDEN), target=args.target)
 
     random = np.random.default_rng(args.seed)
-    epochs, rows = (60 if args.quick else 300), []
+    epochs, rows = amount(args, 300, 60, 12), []
     for epoch in range(1, epochs + 1):
         order = random.permutation(len(x))
         parts = [train(x[order[i : i + 64]]) for i in range(0, len(x) - 63, 64)]
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
         right.imshow(made, cmap="gray_r", extent=(-2.2, 2.2, -2.2, 2.2))
         right.set_title("images made from numbers")
         right.grid(False)
-    return {"error": error, "pca": linear, "loss": rows[-1][1], "divergence": rows[-1][3]}
+    return {"error": error, "pca": linear, "first loss": rows[0][1], "loss": rows[-1][1], "divergence": rows[-1][3]}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ right picture shows what that means for training.
 from __future__ import annotations
 
 import numpy as np
-from common import BLACK, BLUE, GREEN, ORANGE, PINK, RED, digits, figure, options, table
+from common import BLACK, BLUE, GREEN, ORANGE, PINK, RED, amount, digits, figure, options, table
 
 import graphc as gc
 from graphc import nn, optim
@@ -69,8 +69,8 @@ def gradient_norms(net: Deep, x: np.ndarray, y: np.ndarray, target: str) -> np.n
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = options(__doc__, "vanishing_gradient", argv)
-    depth, epochs = (10, 2) if args.quick else (20, 20)
-    x, y, x_test, y_test = digits(args.seed)
+    depth, epochs = amount(args, (20, 20), (10, 2), (8, 3))
+    x, y, x_test, y_test = digits(args.seed, count=amount(args, None, None, 300))
     norms, losses, accuracy = {}, {}, {}
     for name, net in networks(depth).items():
         norms[name] = gradient_norms(net, x[:256], y[:256], args.target)

@@ -16,7 +16,7 @@ from .memory import WARP, Memory
 
 __all__ = ["HELPERS", "Lanes", "fma32", "lanes_of"]
 
-LANES = 8192
+LANES = 2048
 """Blocks run together up to so many threads: what they compute stays in the cache."""
 
 FOUR = np.arange(4)[:, None]
@@ -175,7 +175,11 @@ def checked(g: Lanes, name: str, m: Any, size: int, at: Any, mask: np.ndarray | 
 def fma32(x: Any, y: Any, z: Any) -> Any:
     """See ``interpret._fma``."""
     product = x.astype(np.float64) * y.astype(np.float64)
-    return np.add(product, z, dtype=np.float64).astype(np.float32)
+    if product.shape == z.shape and product.ndim:
+        product += z  # no new memory: pages of large arrays are slow to come by
+    else:
+        product = np.add(product, z, dtype=np.float64)
+    return product.astype(np.float32)
 
 
 def ballot(condition: Any, mask: np.ndarray | None, g: Lanes) -> np.ndarray:
