@@ -18,11 +18,11 @@ import numpy as np
 from .. import __version__
 from ..errors import ArgumentError
 from ..ir.dims import Size, evaluate, symbols
+from ..ir.dtypes import ALL
 from ..ir.graph import Graph
 from ..ir.node import Node
 from ..ir.op import lookup
 from ..ir.text import attr_text
-from ..ir.types import TensorType
 from ..passes.pipeline import PassRecord
 from ..passes.rules import RULES
 from ..schedule.memory import plan_memory
@@ -97,6 +97,7 @@ def report_data(
         "files": [_file(path, lines, texts) for path, lines in sorted(files.items())],
         "rules": {r: known.get(r, "") for r in sorted(rules)},
         "ops": {name: _first_sentence(lookup(name).doc) for name in sorted(ops)},
+        "dtypes": {d.code: d.name for d in ALL},
         "programs": made,
     }
 
@@ -214,8 +215,6 @@ class _Program:
         self.rules.update(origin.rules)
         self.ops.add(node.op.name)
         parts: dict[str, Any] = {"op": node.op.name, "kind": node.op.kind, "type": str(node.type)}
-        if isinstance(node.type, TensorType):
-            parts["dtype"] = str(node.dtype)
         if node.inputs:
             parts["inputs"] = [self.ids[context, i] for i in node.inputs]
         attrs = {k: _attribute(v) for k, v in sorted(node.attrs.items()) if not isinstance(v, Graph)}

@@ -20,7 +20,7 @@ class Program {
     this.buffers = data.buffers;
     this.profile = data.profile || null;
     this.traced = new Set(this.stages[0].key === "traced" && this.stages.length > 1 && this.stages[1].key === "gradient" ? this.stages[0].nodes : []);
-    this.nodes.forEach((n, i) => { n.id = i; this.place(n); });
+    this.nodes.forEach((n, i) => { n.id = i; n.dtype ||= (report.data.dtypes || {})[n.type.split("[")[0]]; this.place(n); });
     this.phases = this.nodes.some(n => n.phase !== "forward");
     this.launchesOf = new Map();
     this.launches.forEach((l, i) => {
