@@ -92,7 +92,7 @@ class Grid:
         if (some != whole).any():
             p = int(np.argmax(some != whole))
             lane = p * size + int(np.argmin(parts[p]))
-            raise SimulationError(f"divergent {'warp' if size == WARP else 'block'}: {self.where(lane)} does not reach {_show(node)}")
+            raise SimulationError(f"divergent {'warp' if size == WARP else 'block'}: {self.where(lane)} does not reach {shown(node)}")
         return some
 
     def met(self, mask: np.ndarray, node: ast.AST, size: int = WARP) -> None:
@@ -111,7 +111,7 @@ class Grid:
         """A variable takes a value where the mask holds; its type stays."""
         old = self.names.get(name)
         if old is not None and old.dtype != value.dtype:
-            raise SimulationError(f"{name} changes its type from {old.dtype} to {value.dtype}: {_show(node)}")
+            raise SimulationError(f"{name} changes its type from {old.dtype} to {value.dtype}: {shown(node)}")
         self.names[name] = value if old is None or mask is self.all or mask.all() else np.where(mask, value, old)
         if self.report is not None:
             self.report.assigned(node, name, self.names[name], mask)
@@ -148,7 +148,7 @@ def _compiled(text: str) -> tuple[tuple[str, ...], list[Code], frozenset[str]]:
     return params, _block(fn.body), frozenset(stored & set(params))
 
 
-def _show(node: ast.AST) -> str:
+def shown(node: ast.AST) -> str:
     return f"line {getattr(node, 'lineno', '?')}: {ast.unparse(node)}"
 
 
@@ -163,18 +163,18 @@ def _statement(s: ast.stmt) -> Code:
             made = ast.unparse(s.value.func) if isinstance(s.value, ast.Call) else ""
             if made in ("cuda.shared.array", "cuda.local.array"):
                 return _array(s, target.id, s.value, made == "cuda.shared.array")
-            return _assign(s, target.id, _value(s.value))
+            return _assign(s, target.id, value_of(s.value))
         if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-            return _store(s, target.value.id, _value(target.slice), _value(s.value))
+            return _store(s, target.value.id, value_of(target.slice), value_of(s.value))
     if isinstance(s, ast.For) and isinstance(s.target, ast.Name) and isinstance(s.iter, ast.Call) and not s.orelse:
-        return _for(s.target.id, [_value(a) for a in s.iter.args], _block(s.body))
+        return _for(s.target.id, [value_of(a) for a in s.iter.args], _block(s.body))
     if isinstance(s, ast.While) and not s.orelse:
-        return _while(_value(s.test), _block(s.body))
+        return _while(value_of(s.test), _block(s.body))
     if isinstance(s, ast.If):
-        return _if(_value(s.test), _block(s.body), _block(s.orelse))
+        return _if(value_of(s.test), _block(s.body), _block(s.orelse))
     if isinstance(s, ast.Expr):
-        return _value(s.value)
-    raise SimulationError(f"a statement that the simulator does not know: {_show(s)}")
+        return value_of(s.value)
+    raise SimulationError(f"a statement that the simulator does not know: {shown(s)}")
 
 
 def _assign(s: ast.stmt, name: str, value: Code) -> Code:
@@ -184,15 +184,15 @@ def _assign(s: ast.stmt, name: str, value: Code) -> Code:
 def _array(s: ast.stmt, name: str, e: Any, shared: bool) -> Code:
     """``cuda.shared.array(size, type)`` or ``cuda.local.array(size, type)``."""
     if not isinstance(e.args[0], ast.Constant) or not isinstance(e.args[0].value, int):
-        raise SimulationError(f"the size of an array is a literal: {_show(s)}")
+        raise SimulationError(f"the size of an array is a literal: {shown(s)}")
     size, kind = e.args[0].value, ast.unparse(e.args[1])
     if kind not in TYPES:
-        raise SimulationError(f"an array of {kind}: {_show(s)}")
+        raise SimulationError(f"an array of {kind}: {shown(s)}")
     dtype = np.dtype(kind[3:])
 
     def run(g: Grid, mask: np.ndarray) -> None:
         if not mask.all():
-            raise SimulationError(f"an array that only some threads declare: {_show(s)}")
+            raise SimulationError(f"an array that only some threads declare: {shown(s)}")
         g.names[name] = Shared(name, size, dtype, g.blocks) if shared else Local(name, size, dtype, g.count)
 
     return run
@@ -246,25 +246,25 @@ def _if(test: Code, body: list[Code], orelse: list[Code]) -> Code:
     return run
 
 
-def _find(g: Grid, name: str, node: ast.AST) -> Array:
+def find_memory(g: Grid, name: str, node: ast.AST) -> Array:
     m = g.names.get(name)
     if not isinstance(m, Array):
-        raise SimulationError(f"{name} is no buffer: {_show(node)}")
+        raise SimulationError(f"{name} is no buffer: {shown(node)}")
     return m
 
 
-def _places(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, what: str, node: ast.AST) -> tuple[np.ndarray, Order]:
+def places_of(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, what: str, node: ast.AST) -> tuple[np.ndarray, Order]:
     """Where the lanes of a mask touch an array, after looking at bounds and alignment; ``width`` elements each."""
     order, places = g.order(mask), g.spread(at, mask)
     size = m.data.size if isinstance(m, Memory) else m.size
     if places.size and (places.min() < 0 or places.max() + width > size):
         out = int(np.argmax((places < 0) | (places + width > size)))
-        raise SimulationError(f"{what} out of bounds: {m} at {places[out]} by {g.where(order.who[out])}, {_show(node)}")
+        raise SimulationError(f"{what} out of bounds: {m} at {places[out]} by {g.where(order.who[out])}, {shown(node)}")
     if width > 1:
         step = min(16 // m.data.itemsize, width)
         bad = first(places % step != 0)
         if bad is not None:
-            raise SimulationError(f"misaligned {what} of {width}: {m} at {places[bad]} by {g.where(order.who[bad])}, {_show(node)}")
+            raise SimulationError(f"misaligned {what} of {width}: {m} at {places[bad]} by {g.where(order.who[bad])}, {shown(node)}")
     if g.report is not None:
         if isinstance(m, Memory):
             g.report.touched(node, m, places, order.who, width)
@@ -278,54 +278,54 @@ def _places(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, 
     return places, order
 
 
-def _arrived(g: Grid, m: Memory | Shared, places: np.ndarray, order: Order, what: str, node: ast.AST) -> None:
+def arrived(g: Grid, m: Memory | Shared, places: np.ndarray, order: Order, what: str, node: ast.AST) -> None:
     """No copy to these places is on its way."""
     bad = m.expected(places) if isinstance(m, Shared) else None
     if bad is not None:
-        where = f"{m} at {_show_place(m, places[bad])} is {what} by {g.where(order.who[bad])}"
-        raise SimulationError(f"copy on its way: {where} before the copy to it was committed and waited for, {_show(node)}")
+        where = f"{m} at {shown_place(m, places[bad])} is {what} by {g.where(order.who[bad])}"
+        raise SimulationError(f"copy on its way: {where} before the copy to it was committed and waited for, {shown(node)}")
 
 
-def _show_place(m: Memory | Shared, at: int) -> int:
+def shown_place(m: Memory | Shared, at: int) -> int:
     return at % m.size if isinstance(m, Shared) else at
 
 
-def _fetch(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, node: ast.AST) -> np.ndarray:
+def fetch(g: Grid, m: Memory | Shared, at: Any, mask: np.ndarray, width: int, node: ast.AST) -> np.ndarray:
     """What the lanes of a mask load, one after another."""
-    places, order = _places(g, m, at, mask, width, "load", node)
-    _arrived(g, m, places, order, "read", node)
+    places, order = places_of(g, m, at, mask, width, "load", node)
+    arrived(g, m, places, order, "read", node)
     bad = m.unwritten(places)
     if bad is not None:
-        where = f"{m} at {_show_place(m, places[bad])} by {g.where(order.who[bad])}"
-        raise SimulationError(f"load of memory that was never written: {where}, {_show(node)}")
+        where = f"{m} at {shown_place(m, places[bad])} by {g.where(order.who[bad])}"
+        raise SimulationError(f"load of memory that was never written: {where}, {shown(node)}")
     bad = m.reads(places, order, g.threads)
     if bad is not None:
-        where = f"{m} at {_show_place(m, places[bad])} is read by {g.where(order.who[bad])}"
-        raise SimulationError(f"race: {where} and written by another thread, {_show(node)}")
+        where = f"{m} at {shown_place(m, places[bad])} is read by {g.where(order.who[bad])}"
+        raise SimulationError(f"race: {where} and written by another thread, {shown(node)}")
     return m.data[places]
 
 
-def _put(g: Grid, m: Memory | Shared, at: Any, values: np.ndarray, mask: np.ndarray, width: int, node: ast.AST) -> None:
+def put_value(g: Grid, m: Memory | Shared, at: Any, values: np.ndarray, mask: np.ndarray, width: int, node: ast.AST) -> None:
     """The lanes of a mask store values, one after another."""
-    places, order = _places(g, m, at, mask, width, "store", node)
-    _arrived(g, m, places, order, "written", node)
+    places, order = places_of(g, m, at, mask, width, "store", node)
+    arrived(g, m, places, order, "written", node)
     bad = m.writes(places, values, order, g.threads)
     if bad is not None:
-        where = f"{m} at {_show_place(m, places[bad])} is written by {g.where(order.who[bad])}"
-        raise SimulationError(f"race: {where} and used by another thread, {_show(node)}")
+        where = f"{m} at {shown_place(m, places[bad])} is written by {g.where(order.who[bad])}"
+        raise SimulationError(f"race: {where} and used by another thread, {shown(node)}")
 
 
 def _local_places(g: Grid, m: Local, at: Any, mask: np.ndarray, node: ast.AST) -> tuple[Any, Any]:
     """An index into a local array: a row where all lanes mean the same element."""
     low, high = (int(at), int(at)) if np.ndim(at) == 0 else (int(at[mask].min()), int(at[mask].max()))
     if low < 0 or high >= m.size:
-        raise SimulationError(f"access out of bounds: {m} at {low if low < 0 else high}, {_show(node)}")
+        raise SimulationError(f"access out of bounds: {m} at {low if low < 0 else high}, {shown(node)}")
     return (int(at), slice(None)) if low == high else (np.where(mask, at, low), g.lane)
 
 
 def _load(node: ast.Subscript, name: str, index: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
-        m, at = _find(g, name, node), index(g, mask)
+        m, at = find_memory(g, name, node), index(g, mask)
         if isinstance(m, Local):
             if m.full and np.ndim(at) == 0 and 0 <= at < m.size:
                 return m.data[at].copy()
@@ -333,17 +333,17 @@ def _load(node: ast.Subscript, name: str, index: Code) -> Code:
                 return np.zeros(g.count, m.data.dtype)
             where = _local_places(g, m, at, mask, node)
             if not (m.written[where] | ~mask).all():
-                raise SimulationError(f"load of memory that was never written: {m} at {at if np.ndim(at) == 0 else '...'}, {_show(node)}")
+                raise SimulationError(f"load of memory that was never written: {m} at {at if np.ndim(at) == 0 else '...'}, {shown(node)}")
             return m.data[where].copy()
         if np.ndim(at) == 0 and isinstance(m, Memory) and not m.watched:  # one for all
             if not mask.any():
                 return np.zeros((), m.data.dtype)[()]
             one = np.zeros(g.count, bool)
             one[np.argmax(mask)] = True
-            return _fetch(g, m, at, one, 1, node)[0]
+            return fetch(g, m, at, one, 1, node)[0]
         out = np.zeros(g.count, m.data.dtype)
         if mask.any():
-            out[mask] = _fetch(g, m, at, mask, 1, node)
+            out[mask] = fetch(g, m, at, mask, 1, node)
         return out
 
     return run
@@ -351,9 +351,9 @@ def _load(node: ast.Subscript, name: str, index: Code) -> Code:
 
 def _store(node: ast.stmt, name: str, index: Code, value: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> None:
-        v, at, m = value(g, mask), index(g, mask), _find(g, name, node)
+        v, at, m = value(g, mask), index(g, mask), find_memory(g, name, node)
         if v.dtype != m.data.dtype:
-            raise SimulationError(f"a {v.dtype} value is stored to {m}: {_show(node)}")
+            raise SimulationError(f"a {v.dtype} value is stored to {m}: {shown(node)}")
         if isinstance(m, Local):
             if m.full and mask is g.all and np.ndim(at) == 0 and 0 <= at < m.size:
                 m.data[at] = v
@@ -363,7 +363,7 @@ def _store(node: ast.stmt, name: str, index: Code, value: Code) -> Code:
                 m.written[where] |= mask
                 m.full = m.full or bool(m.written.all())
         else:
-            _put(g, m, at, g.spread(v, mask), mask, 1, node)
+            put_value(g, m, at, g.spread(v, mask), mask, 1, node)
         if g.report is not None:
             g.report.assigned(node, f"{name}[...]", v, mask)
 
@@ -372,15 +372,15 @@ def _store(node: ast.stmt, name: str, index: Code, value: Code) -> Code:
 
 def _load4(e: ast.Call) -> Code:
     """``load4(local, first, memory, at)``: four neighbours by one access."""
-    to, start, source, index = ast.unparse(e.args[0]), _value(e.args[1]), ast.unparse(e.args[2]), _value(e.args[3])
+    to, start, source, index = ast.unparse(e.args[0]), value_of(e.args[1]), ast.unparse(e.args[2]), value_of(e.args[3])
 
     def run(g: Grid, mask: np.ndarray) -> None:
-        m, local = _find(g, source, e), _find(g, to, e)
+        m, local = find_memory(g, source, e), find_memory(g, to, e)
         n = int(start(g, mask))
         if not isinstance(local, Local) or isinstance(m, Local) or not 0 <= n <= local.size - 4 or local.data.dtype != m.data.dtype:
-            raise SimulationError(f"load4 goes from global or shared memory to four local elements of its type: {_show(e)}")
+            raise SimulationError(f"load4 goes from global or shared memory to four local elements of its type: {shown(e)}")
         if mask.any():
-            four = _fetch(g, m, index(g, mask), mask, 4, e).reshape(-1, 4).T
+            four = fetch(g, m, index(g, mask), mask, 4, e).reshape(-1, 4).T
             if mask is g.all:
                 local.data[n : n + 4] = four
             else:
@@ -394,15 +394,15 @@ def _load4(e: ast.Call) -> Code:
 
 def _store4(e: ast.Call) -> Code:
     """``store4(memory, at, local)``: four neighbours by one access."""
-    to, index, source = ast.unparse(e.args[0]), _value(e.args[1]), ast.unparse(e.args[2])
+    to, index, source = ast.unparse(e.args[0]), value_of(e.args[1]), ast.unparse(e.args[2])
 
     def run(g: Grid, mask: np.ndarray) -> None:
-        m, local = _find(g, to, e), _find(g, source, e)
+        m, local = find_memory(g, to, e), find_memory(g, source, e)
         if not isinstance(local, Local) or isinstance(m, Local) or local.size != 4 or local.data.dtype != m.data.dtype:
-            raise SimulationError(f"store4 goes from four local elements to global or shared memory of their type: {_show(e)}")
+            raise SimulationError(f"store4 goes from four local elements to global or shared memory of their type: {shown(e)}")
         if not local.full and not local.written[:, mask].all():
-            raise SimulationError(f"load of memory that was never written: {local}, {_show(e)}")
-        _put(g, m, index(g, mask), np.ascontiguousarray(local.data[:, mask].T).reshape(-1), mask, 4, e)
+            raise SimulationError(f"load of memory that was never written: {local}, {shown(e)}")
+        put_value(g, m, index(g, mask), np.ascontiguousarray(local.data[:, mask].T).reshape(-1), mask, 4, e)
 
     return run
 
@@ -431,7 +431,7 @@ def _common(*values: Any) -> list[Any]:
     return [v.astype(np.uint64 if kinds == {"u"} else np.int64) for v in values]
 
 
-def _value(e: ast.expr) -> Code:
+def value_of(e: ast.expr) -> Code:
     if isinstance(e, ast.Constant):
         c = np.bool_(e.value) if isinstance(e.value, bool) else np.int64(e.value) if isinstance(e.value, int) else np.float64(e.value)  # type: ignore[arg-type]
         return lambda g, mask: c
@@ -441,21 +441,21 @@ def _value(e: ast.expr) -> Code:
         word = ast.unparse(e)
         return lambda g, mask: g.constants[word]
     if isinstance(e, ast.Subscript) and isinstance(e.value, ast.Name):
-        return _load(e, e.value.id, _value(e.slice))
+        return _load(e, e.value.id, value_of(e.slice))
     if isinstance(e, ast.BinOp):
-        return _binary(BINARY[type(e.op)], _value(e.left), _value(e.right), isinstance(e.op, ast.Div))
+        return _binary(BINARY[type(e.op)], value_of(e.left), value_of(e.right), isinstance(e.op, ast.Div))
     if isinstance(e, ast.Compare) and len(e.ops) == 1:
-        compare, left, right = COMPARE[type(e.ops[0])], _value(e.left), _value(e.comparators[0])
+        compare, left, right = COMPARE[type(e.ops[0])], value_of(e.left), value_of(e.comparators[0])
         return lambda g, mask: compare(*_common(left(g, mask), right(g, mask)))
     if isinstance(e, ast.BoolOp):
-        return _logic(isinstance(e.op, ast.And), [_value(v) for v in e.values])
+        return _logic(isinstance(e.op, ast.And), [value_of(v) for v in e.values])
     if isinstance(e, ast.IfExp):
-        return _choice(e, _value(e.test), _value(e.body), _value(e.orelse))
+        return _choice(e, value_of(e.test), value_of(e.body), value_of(e.orelse))
     if isinstance(e, ast.UnaryOp):
         return _unary(e)
     if isinstance(e, ast.Call):
         return _call(e)
-    raise SimulationError(f"an expression that the simulator does not know: {_show(e)}")
+    raise SimulationError(f"an expression that the simulator does not know: {shown(e)}")
 
 
 def _name(e: ast.Name) -> Code:
@@ -463,7 +463,7 @@ def _name(e: ast.Name) -> Code:
         try:
             return g.names[e.id]
         except KeyError:
-            raise SimulationError(f"{e.id} has no value, {_show(e)}") from None
+            raise SimulationError(f"{e.id} has no value, {shown(e)}") from None
 
     return run
 
@@ -504,8 +504,8 @@ def _choice(e: ast.IfExp, test: Code, body: Code, orelse: Code) -> Code:
 
 def _unary(e: ast.UnaryOp) -> Code:
     if isinstance(e.op, ast.USub) and isinstance(e.operand, ast.Constant):
-        return _value(ast.copy_location(ast.Constant(-e.operand.value), e))  # type: ignore[operator]
-    x = _value(e.operand)
+        return value_of(ast.copy_location(ast.Constant(-e.operand.value), e))  # type: ignore[operator]
+    x = value_of(e.operand)
     if isinstance(e.op, ast.Not):
         return lambda g, mask: ~x(g, mask)
     op: Callable[[Any], Any] = operator.neg if isinstance(e.op, ast.USub) else operator.invert
@@ -561,7 +561,7 @@ def _call(e: ast.Call) -> Code:
         return _load4(e) if name == "load4" else _store4(e)
     if name in CALLS:
         return CALLS[name](e)
-    args = [_value(a) for a in e.args]
+    args = [value_of(a) for a in e.args]
     if name in TYPES:
         convert, x = TYPES[name], args[0]
         return lambda g, mask: convert(x(g, mask))
@@ -579,7 +579,7 @@ def _call(e: ast.Call) -> Code:
         return _ballot(e, args)
     if name == "lowest_bit":
         return lambda g, mask: lowest_bit(args[0](g, mask))
-    raise SimulationError(f"a function that the simulator does not know: {_show(e)}")
+    raise SimulationError(f"a function that the simulator does not know: {shown(e)}")
 
 
 def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) -> Code:
@@ -594,7 +594,7 @@ def _libdevice(e: ast.Call, name: str, f: Callable[..., Any], args: list[Code]) 
         kinds = [wants, np.int32] if "ldexp" in name else [wants] * len(values)
         for v, kind in zip(values, kinds, strict=True):
             if v.dtype != kind:
-                raise SimulationError(f"{name} takes {np.dtype(kind)}, not {v.dtype}: {_show(e)}")
+                raise SimulationError(f"{name} takes {np.dtype(kind)}, not {v.dtype}: {shown(e)}")
         return f(*values)
 
     return run
@@ -612,7 +612,7 @@ def _convert_half(e: ast.Call, kind: Any, to: bool, x: Code) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
         value = x(g, mask)
         if value.dtype != (np.float32 if to else np.uint16):
-            raise SimulationError(f"a conversion of {value.dtype}: {_show(e)}")
+            raise SimulationError(f"a conversion of {value.dtype}: {shown(e)}")
         return value.astype(kind).view(np.uint16) if to else value.view(kind).astype(np.float32)
 
     return run
@@ -624,7 +624,7 @@ def _shuffle(e: ast.Call, args: list[Code]) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
         value, distance = (a(g, mask) for a in args)
         if value.dtype.name not in ("int32", "int64", "float32", "float64"):
-            raise SimulationError(f"a shuffle of {value.dtype}: {_show(e)}")
+            raise SimulationError(f"a shuffle of {value.dtype}: {shown(e)}")
         g.met(mask, e)
         return value if np.ndim(value) == 0 else value[g.lane ^ int(distance)]
 
@@ -637,7 +637,7 @@ def _ballot(e: ast.Call, args: list[Code]) -> Code:
     def run(g: Grid, mask: np.ndarray) -> Any:
         condition = args[0](g, mask)
         if condition.dtype != bool:
-            raise SimulationError(f"a vote about a {condition.dtype}: {_show(e)}")
+            raise SimulationError(f"a vote about a {condition.dtype}: {shown(e)}")
         g.met(mask, e)
         votes = np.broadcast_to(condition, g.count).reshape(-1, WARP)
         return np.repeat(np.packbits(votes, axis=1, bitorder="little").view(np.uint32).reshape(-1), WARP)

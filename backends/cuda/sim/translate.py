@@ -21,17 +21,17 @@ import numpy as np
 
 from graphc.errors import SimulationError
 
-from .interpret import BINARY, COMPARE, HALVES, LIBDEVICE, TYPES, _show, _value
+from .flow import affine, assigned_in, fixed, height, live, live_behind, names
+from .interpret import BINARY, COMPARE, HALVES, LIBDEVICE, TYPES, shown, value_of
 from .lanes import HELPERS, fma32, lanes_of
 from .memory import Memory
+from .parallel import COPIES, Axis, Parallel, Stores
 
 __all__ = ["Quick", "translated"]
 
 F4, F8, I4, I8, U8 = (np.dtype(k) for k in ("float32", "float64", "int32", "int64", "uint64"))
 WORDS = dict(zip((ast.Add, ast.Sub, ast.Mult, ast.BitAnd, ast.BitOr, ast.BitXor), "+-*&|^"))
 """Operators whose low bits depend on the operands' low bits only."""
-COPIES = {"copy1": 1, "copy4": 4, "copy8": 8}
-MODULES = {"np", "cuda", "libdevice"}
 
 
 class UnknownError(Exception):
@@ -74,83 +74,6 @@ NUMBERS: Any = SimpleNamespace(constants={"np.inf": np.float64(np.inf), "np.nan"
 """All of a grid that the value of a constant expression needs."""
 
 
-# -- reading the text ----------------------------------------------------------------------------------------------------------
-def _once(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps what is found about a node of a tree with the node."""
-
-    def found(node: Any) -> Any:
-        kept = node.__dict__.setdefault("_found", {})
-        if f not in kept:
-            kept[f] = f(node)
-        return kept[f]
-
-    return found
-
-
-@_once
-def _read(node: ast.AST) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)) - MODULES
-
-
-def _names(*nodes: ast.AST) -> set[str]:
-    """The variables that are read."""
-    return {name for node in nodes for name in _read(node)}
-
-
-def _assigned(body: list[ast.stmt]) -> set[str]:
-    return {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-
-
-def _flow(body: list[ast.stmt]) -> tuple[set[str], set[str]]:
-    """The variables whose values from before statements a thread may read in them, and those that it assigns in any case."""
-    needs: set[str] = set()
-    sets: set[str] = set()
-    for s in body:
-        more, done = _flow_of(s)
-        needs |= more - sets
-        sets |= done
-    return needs, sets
-
-
-@_once
-def _flow_of(s: ast.stmt) -> tuple[set[str], set[str]]:
-    if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name):
-        return _names(s.value), {s.targets[0].id}
-    if isinstance(s, ast.If):
-        (needs, sets), (others, also) = _flow(s.body), _flow(s.orelse)
-        return _names(s.test) | needs | others, sets & also
-    if isinstance(s, ast.For):
-        return _names(s.iter) | (_flow(s.body)[0] - {s.target.id}), set()  # type: ignore[attr-defined]
-    if isinstance(s, ast.While):
-        return _names(s.test) | _flow(s.body)[0], set()
-    return _names(s), set()
-
-
-def _live(s: ast.stmt, out: set[str]) -> set[str]:
-    """The variables whose values may still be read in front of a statement, given those behind it."""
-    needs, sets = _flow_of(s)
-    return needs | (out - sets)
-
-
-def _behind(s: ast.For | ast.While, out: set[str]) -> set[str]:
-    """What may be read at the end of a loop's round."""
-    return out | _flow(s.body)[0] | (_names(s.test) if isinstance(s, ast.While) else set())
-
-
-def _fixed(s: ast.stmt) -> range | None:
-    """The numbers of a loop over literals."""
-    if not (isinstance(s, ast.For) and isinstance(s.iter, ast.Call) and all(isinstance(a, ast.Constant) for a in s.iter.args)):
-        return None
-    return range(*(a.value for a in s.iter.args))  # type: ignore[attr-defined]
-
-
-class _Axis(NamedTuple):
-    """A loop that is an axis of arrays: its numbers, and how many axes of inner loops follow."""
-
-    numbers: range
-    inner: int
-
-
 class _Writer:
     """Writes the program. ``types`` holds the types of variables, ``arrays`` the kind, size and type of buffers."""
 
@@ -170,7 +93,7 @@ class _Writer:
                 if made in ("cuda.shared.array", "cuda.local.array"):
                     size, kind = s.value.args[0].value, np.dtype(ast.unparse(s.value.args[1])[3:])  # type: ignore[attr-defined]
                     self.arrays[s.targets[0].id] = (made.split(".")[1], size, kind)
-        self.axes: dict[str, _Axis] = {}
+        self.axes: dict[str, Axis] = {}
         self.steady: set[str] = {n for n, _, buffer in kinds if not buffer}
         """Variables that are one number for all lanes."""
         self.data = self._data()
@@ -235,7 +158,7 @@ class _Writer:
         """``out``: what is live behind the statements; ``keep``: what threads outside of the mask still read."""
         outs = [out]
         for s in reversed(body):
-            outs.append(_live(s, outs[-1]))
+            outs.append(live(s, outs[-1]))
         for s, behind in zip(body, reversed(outs[:-1])):
             self.statement(s, behind, mask, keep)
 
@@ -255,14 +178,14 @@ class _Writer:
             with self.inside(s.test):
                 self.line(f"{here} = _part({self.value(s.test, here)[0]}, {here})")
                 self.line(f"if {here} is False: break")
-                self.block(s.body, _behind(s, out), here, keep | out)
+                self.block(s.body, live_behind(s, out), here, keep | out)
             return None
         if isinstance(s, ast.If):
             return self.branch(s, out, mask, keep)
         if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call):
             return self.call_statement(s.value, mask)
         if not isinstance(s, ast.Pass):
-            raise UnknownError(_show(s))
+            raise UnknownError(shown(s))
         return None
 
     def inside(self, condition: ast.AST) -> Any:
@@ -279,7 +202,7 @@ class _Writer:
             return
         code, dtype = self.value(s.value, mask)
         if self.types.setdefault(name, dtype) != dtype:
-            raise UnknownError(f"{name} changes its type: {_show(s)}")
+            raise UnknownError(f"{name} changes its type: {shown(s)}")
         if _rows(s.value, self.arrays):
             code = f"({code}).copy()"
         if mask != "None" and name in keep:
@@ -299,12 +222,12 @@ class _Writer:
                     self.line("pass")
 
     def loop(self, s: ast.For, name: str, bounds: list[ast.expr], out: set[str], mask: str, keep: set[str]) -> None:
-        numbers, behind = _fixed(s), _behind(s, out)
+        numbers, behind = fixed(s), live_behind(s, out)
         if numbers is not None:
             self.types[name] = I8
-            if _Parallel(self).may(s, out):
-                inner = _height(s) - 1
-                self.axes[name] = _Axis(numbers, inner)
+            if Parallel(self).may(s, out):
+                inner = height(s) - 1
+                self.axes[name] = Axis(numbers, inner)
                 self.line(f"{name} = {self.constant(np.array(numbers, np.int64).reshape(-1, *[1] * (inner + 1)))}")
                 self.block(s.body, behind, mask, keep)
                 del self.axes[name]
@@ -340,7 +263,7 @@ class _Writer:
         here = self.fresh()
         self.types[name] = kind
         self.line(f"for {name}, {here} in _loop({start}, {stop}, {step}, {mask}):")
-        steady = name not in self.steady and all(_names(b) <= self.steady and "cuda." not in ast.unparse(b) for b in bounds)
+        steady = name not in self.steady and all(names(b) <= self.steady and "cuda." not in ast.unparse(b) for b in bounds)
         if steady:
             self.steady.add(name)
         with self.inside(s.iter):
@@ -352,7 +275,7 @@ class _Writer:
     def fetched_ahead(self, s: ast.For, name: str, numbers: range, mask: str) -> dict[ast.Call, str]:
         """Loads of four at the beginning of a loop's rounds, done for all rounds at once where nothing in the loop changes what they read."""
         found: dict[ast.Call, str] = {}
-        stored, changed = _Stores(self).of(s.body), _assigned(s.body)
+        stored, changed = Stores(self).of(s.body), assigned_in(s.body)
         for x in s.body:
             call = x.value if isinstance(x, ast.Expr) and isinstance(x.value, ast.Call) else None
             if call is None or ast.unparse(call.func) != "load4":
@@ -362,13 +285,13 @@ class _Writer:
             if (
                 self.alias.get(source, source) in stored
                 or any(c.startswith("cuda.sync") or c == "shuffle_xor" for c in calls)
-                or _names(call.args[3]) & changed
+                or names(call.args[3]) & changed
                 or self.depends(call.args[3])
                 or self.below_data
-                or sum(stored_to == local for stored_to in _Stores(self).all(s.body)) != 1
+                or sum(stored_to == local for stored_to in Stores(self).all(s.body)) != 1
             ):
                 break
-            self.axes[name] = _Axis(numbers, 0)
+            self.axes[name] = Axis(numbers, 0)
             at = self.value(call.args[3], mask)[0]
             del self.axes[name]
             h = self.fresh()
@@ -385,7 +308,7 @@ class _Writer:
         kind, _, dtype = self.array(name, s)
         value, got = self.value(s.value, mask)  # type: ignore[attr-defined]
         if got != dtype:
-            raise UnknownError(f"a {got} value is stored to {name}: {_show(s)}")
+            raise UnknownError(f"a {got} value is stored to {name}: {shown(s)}")
         if kind == "local":
             view = self.local_view(name, index, mask)
             if view is None:
@@ -400,7 +323,7 @@ class _Writer:
 
     def array(self, name: str, node: ast.AST) -> tuple[str, int, np.dtype[Any]]:
         if name not in self.arrays:
-            raise UnknownError(f"{name} is no buffer: {_show(node)}")
+            raise UnknownError(f"{name} is no buffer: {shown(node)}")
         return self.arrays[name]
 
     def place(self, name: str, at: str, mask: str, width: int, node: ast.AST, load: bool, depends: bool) -> str:
@@ -408,14 +331,14 @@ class _Writer:
         kind, size, _ = self.arrays[name]
         if depends or self.below_data:
             m, n = (name, f"{name}_.size") if kind == "memory" else ("None", str(size))
-            at = f"_checked(_g, {name!r}, {m}, {n}, {at}, {mask}, {width}, {_show(node)!r}, {load})"
+            at = f"_checked(_g, {name!r}, {m}, {n}, {at}, {mask}, {width}, {shown(node)!r}, {load})"
         return at + self.base(name)
 
     def local_view(self, name: str, index: ast.expr, mask: str) -> str | None:
         """Rows of a local array, as a view; None for an index that lanes differ in."""
-        parts = _affine(index, self.axes)
-        if parts is None or not _names(*parts[0]) <= self.steady or any("cuda." in ast.unparse(e) for e in parts[0]):
-            if self.axes and _names(index) & set(self.axes):
+        parts = affine(index, self.axes)
+        if parts is None or not names(*parts[0]) <= self.steady or any("cuda." in ast.unparse(e) for e in parts[0]):
+            if self.axes and names(index) & set(self.axes):
                 raise UnknownError(f"an index into {name}: {ast.unparse(index)}")
             return None
         base = " + ".join([str(parts[1]), *(f"int({self.value(e, mask)[0]})" for e in parts[0])])
@@ -441,11 +364,11 @@ class _Writer:
         if word in COPIES:
             return self.copy(e, COPIES[word], mask)
         if word not in ("load4", "store4"):
-            raise UnknownError(_show(e))
+            raise UnknownError(shown(e))
         memory, index, local = (e.args[2], e.args[3], e.args[0]) if word == "load4" else (e.args[0], e.args[1], e.args[2])
         name, rows = ast.unparse(memory), ast.unparse(local)
         if self.array(name, e)[0] == "local" or self.array(rows, e)[0] != "local" or self.arrays[name][2] != self.arrays[rows][2] or self.axes:
-            raise UnknownError(_show(e))
+            raise UnknownError(shown(e))
         at = self.place(name, self.value(index, mask)[0], mask, 4, e, word == "load4", self.depends(index))
         if word == "load4":
             self.line(f"_load4({rows}_, int({self.value(e.args[1], mask)[0]}), {name}_, {at}, {mask})")
@@ -456,11 +379,11 @@ class _Writer:
         """A copy beside the threads is there at once: that nobody looks before it has arrived was checked."""
         to, source = ast.unparse(e.args[0]), ast.unparse(e.args[2])
         if self.array(to, e)[0] != "shared" or self.array(source, e)[0] != "memory" or self.arrays[to][2] != self.arrays[source][2] or self.depends(e.args[1]):
-            raise UnknownError(_show(e))
+            raise UnknownError(shown(e))
         at, start, count = (self.value(a, mask)[0] for a in (e.args[1], e.args[3], e.args[4]))
         if self.below_data or self.depends(e.args[3]) or self.depends(e.args[4]):
             if width > 1:
-                raise UnknownError(_show(e))
+                raise UnknownError(shown(e))
             n, here = self.fresh(), self.fresh()
             self.line(f"{n} = {count}")
             self.line(f"{here} = _both({mask}, {n} > 0)")
@@ -471,11 +394,11 @@ class _Writer:
     def value(self, e: ast.expr, mask: str) -> tuple[str, np.dtype[Any]]:
         """Code and type of an expression."""
         if _constant(e):
-            v = _value(e)(NUMBERS, None)  # type: ignore[arg-type]
+            v = value_of(e)(NUMBERS, None)  # type: ignore[arg-type]
             return self.constant(v), v.dtype
         if isinstance(e, ast.Name):
             if e.id not in self.types:
-                raise UnknownError(f"{e.id} has no value: {_show(e)}")
+                raise UnknownError(f"{e.id} has no value: {shown(e)}")
             return e.id, self.types[e.id]
         if isinstance(e, ast.Attribute):
             return f"_g.constants[{ast.unparse(e)!r}]", I4
@@ -505,7 +428,7 @@ class _Writer:
             return f"({'-' if isinstance(e.op, ast.USub) else '~'}{self.cast(code, dtype, to)})", to
         if isinstance(e, ast.Call):
             return self.call(e, mask)
-        raise UnknownError(_show(e))
+        raise UnknownError(shown(e))
 
     def cast(self, code: str, dtype: np.dtype[Any], to: np.dtype[Any]) -> str:
         if dtype == to:
@@ -531,7 +454,7 @@ class _Writer:
 
     def binary(self, e: ast.BinOp, mask: str) -> tuple[str, np.dtype[Any]]:
         if type(e.op) not in BINARY:
-            raise UnknownError(_show(e))
+            raise UnknownError(shown(e))
         x, y, to = self.common(e.left, e.right, mask, True)
         if isinstance(e.op, ast.Div) and to.kind != "f":
             x, y, to = self.cast(x, to, F8), self.cast(y, to, F8), F8
@@ -570,7 +493,7 @@ class _Writer:
                 return f"({x} {SIGNS[type(e.op)]} {y})"
         code, dtype = self.value(e, mask)
         if dtype.kind not in "iub":
-            raise UnknownError(_show(e))
+            raise UnknownError(shown(e))
         return self.cast(code, dtype, to)
 
     def load(self, e: ast.Subscript, name: str, mask: str) -> tuple[str, np.dtype[Any]]:
@@ -606,7 +529,7 @@ class _Writer:
             return f"_ballot({args[0][0]}, {mask}, _g)", np.dtype(np.uint32)
         if name == "lowest_bit":
             return f"_lowest_bit({args[0][0]})", I4
-        raise UnknownError(_show(e))
+        raise UnknownError(shown(e))
 
     def whole(self, e: ast.expr) -> bool:
         """Whether an expression is an integer, as far as one sees without writing it."""
@@ -674,131 +597,3 @@ def _rows(e: ast.expr, arrays: Mapping[str, Any]) -> bool:
     if isinstance(e, ast.IfExp):
         return _rows(e.body, arrays) or _rows(e.orelse, arrays)
     return isinstance(e, ast.Subscript) and isinstance(e.value, ast.Name) and arrays.get(e.value.id, ("",))[0] == "local"
-
-
-def _height(s: ast.stmt) -> int:
-    """How many loops stand inside each other."""
-    inner = max((_height(x) for x in ast.iter_child_nodes(s) if isinstance(x, ast.stmt)), default=0)
-    return inner + isinstance(s, ast.For)
-
-
-def _affine(e: ast.expr, axes: Mapping[str, Any]) -> tuple[list[ast.expr], int, dict[str, int]] | None:
-    """An index as other terms, a number, and a factor for each axis; None where it is no such sum."""
-    if isinstance(e, ast.Constant) and isinstance(e.value, int):
-        return [], e.value, {}
-    if isinstance(e, ast.Name):
-        return ([], 0, {e.id: 1}) if e.id in axes else ([e], 0, {})
-    if isinstance(e, ast.Call) and ast.unparse(e.func) in TYPES and len(e.args) == 1:
-        return _affine(e.args[0], axes)
-    if isinstance(e, ast.BinOp) and isinstance(e.op, ast.Add):
-        x, y = _affine(e.left, axes), _affine(e.right, axes)
-        if x is None or y is None:
-            return None
-        return x[0] + y[0], x[1] + y[1], {n: x[2].get(n, 0) + y[2].get(n, 0) for n in {*x[2], *y[2]}}
-    if isinstance(e, ast.BinOp) and isinstance(e.op, ast.Mult) and isinstance(e.right, ast.Constant):
-        x = _affine(e.left, axes)
-        if x is not None and not x[0] and isinstance(e.right.value, int):
-            return [], x[1] * e.right.value, {n: k * e.right.value for n, k in x[2].items()}
-    return None if _names(e) & set(axes) else ([e], 0, {})
-
-
-class _Stores:
-    """Which buffers statements store to; two parameters that are one buffer count as one."""
-
-    def __init__(self, writer: _Writer):
-        self.writer = writer
-
-    def all(self, body: list[ast.stmt]) -> list[str]:
-        found = []
-        for s in body:
-            for n in ast.walk(s):
-                if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Subscript):
-                    found.append(n.targets[0].value.id)  # type: ignore[attr-defined]
-                elif isinstance(n, ast.Call) and ast.unparse(n.func) in ("load4", "store4", *COPIES):
-                    found.append(n.args[0].id)  # type: ignore[attr-defined]
-        return [self.writer.alias.get(n, n) for n in found]
-
-    def of(self, body: list[ast.stmt]) -> set[str]:
-        return set(self.all(body))
-
-
-class _Parallel:
-    """Whether the rounds of a loop of fixed length may be computed side by side, as one more axis."""
-
-    def __init__(self, writer: _Writer):
-        self.w = writer
-
-    def may(self, s: ast.For, out: set[str]) -> bool:
-        assigned = _assigned(s.body) | {s.target.id}  # type: ignore[attr-defined]
-        if assigned & out or (_flow(s.body)[0] - {s.target.id}) & _assigned(s.body):  # type: ignore[attr-defined]
-            return False
-        axes = dict(self.w.axes)
-        return self.plain(s, axes, outer=len(axes)) and self.apart(s, axes)
-
-    def plain(self, s: ast.stmt, axes: dict[str, Any], outer: int) -> bool:
-        """Assignments, conditions and loops of fixed length only."""
-        if isinstance(s, ast.For):
-            numbers = _fixed(s)
-            if numbers is None or not len(numbers) or s.target.id in axes:  # type: ignore[attr-defined]
-                return False
-            axes[s.target.id] = _Axis(numbers, 0)  # type: ignore[attr-defined]
-            return all(self.plain(x, axes, outer) for x in s.body)
-        if isinstance(s, ast.If):
-            return all(self.plain(x, axes, outer) for x in s.body + s.orelse)
-        calls = {ast.unparse(n.func) for n in ast.walk(s) if isinstance(n, ast.Call)}
-        if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call):
-            return bool(calls & set(COPIES))
-        if not isinstance(s, ast.Assign) or "ballot" in calls:
-            return False
-        return not (isinstance(s.targets[0], ast.Name) and s.targets[0].id in self.w.arrays)
-
-    def apart(self, s: ast.For, axes: dict[str, Any]) -> bool:
-        """Each buffer that is stored to is stored to once, and what is loaded from it is what the same round stores there."""
-        stores = _Stores(self.w).all([s])
-        if len(set(stores)) != len(stores):
-            return False
-        inner = [n for n in ast.walk(s) if isinstance(n, ast.For)]
-        own = {n.target.id for n in inner}  # type: ignore[attr-defined]
-        for n in ast.walk(s):
-            if isinstance(n, ast.Call) and ast.unparse(n.func) in COPIES and self.w.alias.get(ast.unparse(n.args[2])) in stores:
-                return False
-            if not (isinstance(n, ast.Subscript) and isinstance(n.value, ast.Name)):
-                continue
-            name = n.value.id
-            if name not in self.w.arrays:
-                return False
-            if self.w.arrays[name][0] != "local":
-                if isinstance(n.ctx, ast.Load) and self.w.alias.get(name, name) in stores:
-                    return False
-                continue
-            parts = _affine(n.slice, axes)
-            if parts is None or not _names(*parts[0]) <= self.w.steady or any("cuda." in ast.unparse(e) for e in parts[0]):
-                return False
-            if not self.neighbours(axes, parts[2]):
-                return False
-            if name in stores:
-                target = next(t for x in ast.walk(s) if isinstance(x, ast.Assign) for t in x.targets if isinstance(t, ast.Subscript) and ast.unparse(t.value) == name)
-                if ast.dump(target.slice) != ast.dump(n.slice) or {a for a, k in parts[2].items() if k} & own != self.around(s, target) & own:
-                    return False
-        return True
-
-    def neighbours(self, axes: dict[str, Any], factors: dict[str, int]) -> bool:
-        """Whether the rows are neighbours, in the order of the loops."""
-        step = 1
-        for name in reversed(list(axes)):
-            k = factors.get(name, 0)
-            if k:
-                if k * axes[name].numbers.step != step:
-                    return False
-                step *= len(axes[name].numbers)
-        return True
-
-    def around(self, s: ast.For, target: ast.AST) -> set[str]:
-        """The loops of a nest that a store stands in."""
-        if not any(n is target for n in ast.walk(s)):
-            return set()
-        found = {s.target.id}  # type: ignore[attr-defined]
-        for x in ast.walk(s):
-            if isinstance(x, ast.For) and any(n is target for n in ast.walk(x)):
-                found.add(x.target.id)  # type: ignore[attr-defined]
-        return found
