@@ -28,6 +28,7 @@ from .machine.cache import default_cache
 from .machine.entry import Quick
 from .machine.pool import default_threads, small_work
 from .machine_facts import Facts, host_facts
+from .making import Making
 from .measured_walks import measured_walks
 from .packing import LoadedProgram
 from .profiler import EXECUTABLES, measure_too, measuring
@@ -41,54 +42,10 @@ if TYPE_CHECKING:  # passes and printers are read when they run: a program from 
 
 __all__ = ["CpuExecutable"]
 
+CLEAR = "graphc cache clear; this is a defect of graphc, unless its files were changed while it ran"
+"""What to do about a program that is not what was kept."""
 LARGE = 100
 """Nodes of a graph whose passes take long enough for workers to start meanwhile."""
-
-
-REPORT = "graphc cache clear; this is a defect of graphc, unless its files were changed while it ran"
-
-
-class Making:
-    """How a program comes from its graph; each step is done when somebody asks for it. ``stored`` has the layouts of parameters before, and
-    ``fixed`` those that stay."""
-
-    # no cached_property: before Python 3.12 it lets one thread at a time compile anything
-
-    def __init__(self, graph: Graph, stored: Mapping[str, Layout], fixed: Mapping[str, Layout], trains: bool, facts: Facts, progress: Any):
-        self.graph, self.stored, self.fixed, self.trains, self.facts, self.progress = graph, stored, fixed, trains, facts, progress
-        self._lowered: Lowered | None = None
-        self._schedule: Schedule | None = None
-        self._program: Program | None = None
-
-    @property
-    def lowered(self) -> Lowered:
-        from graphc.passes.pipeline import Settings, lower
-
-        if self._lowered is None:
-            self._lowered = lower(self.graph, Settings(self.facts.width, self.fixed, may_choose=self.trains))
-        return self._lowered
-
-    @property
-    def layouts(self) -> dict[str, Layout]:
-        """The layouts of parameters from now on: training may choose."""
-        chosen = self.lowered.layouts if self.trains else {}
-        return {n: chosen.get(n, layout) for n, layout in self.stored.items()}
-
-    @property
-    def schedule(self) -> Schedule:
-        from graphc.schedule.program import schedule_graph
-
-        if self._schedule is None:
-            self._schedule = schedule_graph(self.lowered.graph, self.layouts, self.facts.limits())
-        return self._schedule
-
-    @property
-    def program(self) -> Program:
-        from .program import Program
-
-        if self._program is None:
-            self._program = Program(self.schedule, self.facts, self.progress)
-        return self._program
 
 
 class CpuExecutable(Compiled):
@@ -168,7 +125,7 @@ class CpuExecutable(Compiled):
                     for binding in self._bindings.values():
                         binding.program = program
                 else:
-                    warnings.warn(f"the program {self.graph.name} of the kernel cache is not what is compiled now, which is taken: {REPORT}", stacklevel=3)
+                    warnings.warn(f"the program {self.graph.name} of the kernel cache is not what is compiled now, which is taken: {CLEAR}", stacklevel=3)
                     self._bindings.clear()
                     self._entry = None
                 self._runs = program

@@ -17,10 +17,11 @@ from graphc.backends.cuda import program, staging
 from graphc.backends.cuda.driver import Driver
 from graphc.backends.cuda.gpu import Gpu
 from graphc.compiler import compile_graph
-from graphc.errors import ArgumentError, CompileError, DeviceUnavailableError, NonFiniteError, OutOfMemoryError
+from graphc.errors import ArgumentError, CompileError, DeviceUnavailableError, OutOfMemoryError
 from tests.models import mlp_step
 from tests.packaging.folders import ROOT
 
+from .cases import a_loss_that_is_not_finite_writes_nothing, loaded_values_reach_the_gpu
 from .fake_gpu import RaceError, fake_gpu
 from .models import batch, compiled
 
@@ -62,25 +63,11 @@ def test_a_step_is_two_graphs_and_the_parameters_stay(gpu):
 
 
 def test_values_that_are_loaded_reach_the_gpu(gpu):
-    model = compiled("mlp", "cuda", optim.Adam(1e-2))
-    x, y = batch("mlp", 4)
-    before, first = model.state_dict(), model.predict(x)
-    model.train_on_batch(x, y)
-    assert not np.allclose(model.predict(x), first)
-    model.load_state_dict(before)
-    np.testing.assert_array_equal(model.predict(x), first)
+    loaded_values_reach_the_gpu()
 
 
 def test_a_loss_that_is_not_finite_writes_nothing(gpu):
-    model = compiled("mlp", "cuda", optim.Adam(1e-2))
-    x, y = batch("mlp", 4)
-    model.train_on_batch(x, y)
-    before = model.state_dict()
-    x[1, 2] = np.nan
-    with pytest.raises(NonFiniteError):
-        model.train_on_batch(x, y)
-    for k, v in model.state_dict().items():
-        np.testing.assert_array_equal(v, before[k], k)
+    a_loss_that_is_not_finite_writes_nothing()
 
 
 def test_every_size_has_a_binding_and_zero_rows_do_nothing(gpu):
